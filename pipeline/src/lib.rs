@@ -1,0 +1,1 @@
+//! The vocabulary, the three traits, the log, the run loops and what they own.

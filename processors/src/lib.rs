@@ -1,0 +1,1 @@
+//! Processors: pure functions from inputs to target entities.

@@ -1,0 +1,1 @@
+//! Servers that behave like the systems Muster talks to, with seeded data and switchable faults.

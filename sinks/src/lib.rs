@@ -1,0 +1,1 @@
+//! Sinks: one folder per system written to.

@@ -1,0 +1,1 @@
+//! Finds or starts the real services the tests run against.
