@@ -1,1 +1,12 @@
 //! The vocabulary, the three traits, the log, the run loops and what they own.
+//!
+//! Read [`source`], [`processor`] and [`sink`] for what a component is, [`log`] for what lies between
+//! them, and [`run`] for the loops that drive them. A component holds no loop, no retry and no metric.
+
+// pub mod change;
+pub mod ledger;
+pub mod log;
+// pub mod processor;
+// pub mod reject;
+// pub mod sink;
+// pub mod source;
