@@ -3,6 +3,10 @@
 //! Three implementations: [`kafka`] for production, [`sqlite`] for one machine, [`memory`] for tests and
 //! simulations. All pass `testing::log_suite`.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+mod settings;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
