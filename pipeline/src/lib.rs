@@ -4,9 +4,13 @@
 //! them, and [`run`] for the loops that drive them. A component holds no loop, no retry and no metric.
 
 // pub mod change;
+pub mod clock;
+pub mod config;
 pub mod ledger;
 pub mod log;
 // pub mod processor;
 // pub mod reject;
+pub mod retry;
+pub mod schedule;
 // pub mod sink;
 // pub mod source;
