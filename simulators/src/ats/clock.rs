@@ -36,3 +36,32 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_at_rest_moves_only_when_it_is_moved() {
+        let start = DateTime::<Utc>::UNIX_EPOCH;
+        let mut clock = Clock::starting(start, false);
+        clock.advance(TimeDelta::days(2));
+        clock.advance(TimeDelta::days(-1));
+        assert_eq!(clock.now(), start + TimeDelta::days(1));
+        clock.advance(TimeDelta::MAX);
+        assert_eq!(clock.now(), start + TimeDelta::days(1), "the calendar ends before");
+    }
+
+    #[test]
+    fn a_ticking_clock_goes_on_from_where_it_was_put() {
+        let start = DateTime::<Utc>::UNIX_EPOCH;
+        let mut clock = Clock::starting(start, true);
+        clock.set(start + TimeDelta::days(10));
+        let first = clock.now();
+        assert!(first >= start + TimeDelta::days(10));
+        while clock.now() == first {
+            std::hint::spin_loop();
+        }
+        assert!(clock.now() > first);
+    }
+}
