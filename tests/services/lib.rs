@@ -1,1 +1,43 @@
-//! Finds or starts the real services the tests run against.
+//! Finds or starts the real services the tests run against: Apache Kafka, a schema registry, PostgreSQL.
+//!
+//! Each is looked for in this order:
+//! 1. environment variables: `MUSTER_TEST_KAFKA` (bootstrap servers), `MUSTER_TEST_REGISTRY` (address with base path),
+//!    `MUSTER_TEST_POSTGRES` (address of a maintenance database, as a user who may create databases). All or none;
+//! 2. a container, where a container engine answers;
+//! 3. package artefacts: Kafka and the registry through Maven, PostgreSQL from the system's binaries;
+//! 4. else an error when `CI` is set, otherwise `None`, after one line on stderr that says what is missing.
+//!
+//! What we start listens on loopback, on random ports, with throw-away data. All test processes share one server of each
+//! kind; it ends by itself seconds after the last of them, however that ended. Downloads are kept in
+//! `MUSTER_TEST_CACHE` (default: `muster-tests` in the user's cache folder).
+//!
+//! ```no_run
+//! # async fn story() -> anyhow::Result<()> {
+//! let Some(postgres) = services::postgres().await? else { return Ok(()) };
+//! let database = postgres.database("rota").await?;
+//! // … connect to database.url
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod container;
+mod find;
+mod given;
+mod instance;
+mod kafka;
+mod lock;
+mod maven;
+mod missing;
+mod ports;
+mod postgres;
+mod program;
+mod registry;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use kafka::{Kafka, OwnKafka, kafka};
+pub use postgres::{Postgres, TestDatabase, postgres};
+pub use registry::{Registry, registry};
+pub use survey::{Outlook, survey};

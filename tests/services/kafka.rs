@@ -1,0 +1,219 @@
+//! Apache Kafka: one broker in KRaft mode.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use crate::container::{Container, Engine, Probe};
+use crate::find::{self, Found};
+use crate::given::Variable;
+use crate::instance::{Launch, Private};
+use crate::maven::Maven;
+use crate::missing::{self, Missing};
+use crate::{cache, ports, program};
+
+const POM: &str = include_str!("kafka-pom.xml");
+
+/// A cluster id is 16 bytes in URL-safe base64, and mustn't begin with a hyphen.
+const CLUSTER: &str = "bXVzdGVyLXRlc3RzLTAwMQ";
+
+/// A real Kafka that all tests share: name topics and groups so that nobody else uses them.
+#[derive(Clone, Debug)]
+pub struct Kafka {
+    found: Arc<Found>,
+}
+
+/// The Kafka for tests, found or started as the [crate] says.
+pub async fn kafka() -> Result<Option<Kafka>> {
+    static ONCE: OnceCell<Result<Option<Kafka>, String>> = OnceCell::const_new();
+    find::once(&ONCE, async {
+        let found = find::find("Kafka", Variable::Kafka, container, Jars::fetch()).await?;
+        Ok(found.map(|found| Kafka { found: Arc::new(found) }))
+    })
+    .await
+}
+
+impl Kafka {
+    /// Bootstrap servers, `host:port`.
+    pub fn bootstrap(&self) -> String {
+        match &*self.found {
+            Found::Given(servers) => servers.clone(),
+            Found::Started(lease) => format!("127.0.0.1:{}", lease.port),
+        }
+    }
+
+    /// A broker for one test alone, to be stopped and started at will. Always started from packages, also where the
+    /// shared one is given: somebody else's broker isn't ours to kill.
+    pub async fn own() -> Result<Option<OwnKafka>> {
+        match Jars::fetch().await {
+            Ok(jars) => Ok(Some(OwnKafka { server: Private::start(jars).await? })),
+            Err(missing) => missing::without("Kafka that may be restarted", &missing, None),
+        }
+    }
+}
+
+/// A broker of one test alone. Ends within seconds of being dropped.
+pub struct OwnKafka {
+    server: Private<Jars>,
+}
+
+impl OwnKafka {
+    /// Bootstrap servers; the same after a restart.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.server.port())
+    }
+
+    /// Stops the broker in good order (about 3 s).
+    pub async fn stop(&self) -> Result<()> {
+        self.server.signal("TERM").await
+    }
+
+    /// Kills the broker outright.
+    pub async fn kill(&self) -> Result<()> {
+        self.server.signal("KILL").await
+    }
+
+    /// Starts the stopped or killed broker again, with the same port and data.
+    pub async fn restart(&self) -> Result<()> {
+        self.server.restart().await
+    }
+}
+
+/// The broker's settings but for its addresses.
+const SETTINGS: &[(&str, &str)] = &[
+    ("process.roles", "broker,controller"),
+    ("node.id", "1"),
+    ("controller.listener.names", "CONTROLLER"),
+    ("inter.broker.listener.name", "PLAINTEXT"),
+    ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+    ("auto.create.topics.enable", "false"),
+    ("num.network.threads", "2"),
+    ("num.io.threads", "2"),
+    ("offsets.topic.replication.factor", "1"),
+    ("offsets.topic.num.partitions", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("share.coordinator.state.topic.num.partitions", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    // Tests of compaction wait for it.
+    ("log.cleaner.dedupe.buffer.size", "4194304"),
+    ("log.cleaner.threads", "1"),
+    ("log.cleaner.backoff.ms", "500"),
+];
+
+/// The broker as a folder of jars.
+#[derive(Debug)]
+pub(crate) struct Jars {
+    java: PathBuf,
+    folder: PathBuf,
+}
+
+impl Jars {
+    pub(crate) async fn fetch() -> Result<Self, Missing> {
+        let maven = Maven::find()?;
+        let fill = |staging: PathBuf| {
+            let maven = maven.clone();
+            async move {
+                let pom = staging.join("pom.xml");
+                std::fs::write(&pom, POM).context("writing Kafka's POM")?;
+                maven.copy_dependencies(&pom, &staging).await
+            }
+        };
+        match cache::filled("kafka-4.3.1", fill).await {
+            Ok(folder) => Ok(Self { java: maven.java, folder }),
+            Err(err) => Err(Missing(format!("fetching it failed: {err:#}"))),
+        }
+    }
+
+    fn class_path(&self) -> String {
+        format!("{}/*", self.folder.display())
+    }
+}
+
+impl Launch for Jars {
+    fn name(&self) -> &'static str {
+        "kafka-4.3.1"
+    }
+
+    fn signal(&self) -> &'static str {
+        "KILL"
+    }
+
+    fn ports(&self) -> usize {
+        2
+    }
+
+    async fn command(&self, folder: &Path, ports: &[u16]) -> Result<Vec<OsString>> {
+        let &[port, controller] = ports else { bail!("a broker needs two ports") };
+        let settings = folder.join("server.properties");
+        let data = folder.join("data");
+        let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+        let mut lines: Vec<String> = SETTINGS.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        lines.push(format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"));
+        lines.push(format!("listeners={listeners}"));
+        lines.push(format!("advertised.listeners={listeners}"));
+        lines.push(format!("log.dirs={}", data.display()));
+        std::fs::write(&settings, lines.join("\n")).context("writing the broker's settings")?;
+
+        let is_restart = data.exists();
+        if !is_restart {
+            let mut format = Command::new(&self.java);
+            format.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path()]);
+            format.args(["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"]).arg(&settings);
+            program::run(format, Duration::from_secs(60)).await.context("formatting the broker's data folder")?;
+        }
+        let mut command = vec![OsString::from(&self.java)];
+        let options = ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+        command.extend(options.map(OsString::from));
+        command.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
+        // For the line that `answers` waits for.
+        command.push("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info".into());
+        command.extend(["-cp".into(), self.class_path().into(), "kafka.Kafka".into(), settings.into()]);
+        Ok(command)
+    }
+
+    async fn answers(&self, folder: &Path, port: u16) -> Result<()> {
+        answers(folder, port).await
+    }
+}
+
+/// An open port isn't enough: the broker is fenced until its start is complete, and refuses to create topics.
+pub(crate) async fn answers(folder: &Path, port: u16) -> Result<()> {
+    let log = std::fs::read_to_string(folder.join("log")).context("reading the broker's log")?;
+    if !log.contains("Kafka Server started") {
+        bail!("the broker has not finished starting");
+    }
+    ports::open(port).await?;
+    Ok(())
+}
+
+pub(crate) fn container(engine: Engine) -> Container {
+    Container {
+        engine,
+        name: "kafka-4.3.1-container",
+        image: "apache/kafka:4.3.1",
+        inside: 9092,
+        environment: |port| {
+            let variable = |key: &str| format!("KAFKA_{}", key.replace('.', "_").to_uppercase());
+            let mut environment: Vec<(String, String)> =
+                SETTINGS.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+            let addresses = [
+                ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093".to_owned()),
+                ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+                ("controller.quorum.voters", "1@localhost:9093".to_owned()),
+            ];
+            environment.extend(addresses.map(|(key, value)| (variable(key), value)));
+            environment
+        },
+        arguments: &[],
+        probe: Probe::Kafka,
+    }
+}
