@@ -103,6 +103,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.min.isr", "1"),
     ("share.coordinator.state.topic.num.partitions", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
+    // A killed broker comes back only when its old session has run out (9 s by default).
+    ("broker.session.timeout.ms", "4000"),
+    ("broker.heartbeat.interval.ms", "500"),
     // Tests of compaction wait for it.
     ("log.cleaner.dedupe.buffer.size", "4194304"),
     ("log.cleaner.threads", "1"),
