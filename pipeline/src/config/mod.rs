@@ -30,6 +30,25 @@
 //! );
 //! ```
 //!
+//! A component that comes in several kinds is read by its tag, after which the `?` no longer hides another problem:
+//!
+//! ```
+//! # use pipeline::config::{self, Section};
+//! enum From { File { folder: std::path::PathBuf }, Web { url: config::Url } }
+//! struct Source { from: From, page_size: u32 }
+//!
+//! fn source(s: &Section) -> Option<Source> {
+//!     let from = s.tagged("from", &["file", "web"]).map(|(tag, s)| match tag {
+//!         "file" => From::File { folder: s.path("folder").required() },
+//!         _ => From::Web { url: s.url("url", config::HTTP).required() },
+//!     });
+//!     Some(Source { page_size: s.integer("page_size", 1..=50).or(50), from: from? })
+//! }
+//!
+//! let read = config::read("muster.toml", "from.file = { folder = '/in' }", source);
+//! assert!(read.is_ok_and(|source| source.is_some()));
+//! ```
+//!
 //! A key that is wrong yields a stand-in, so that reading goes on to the next key; the stand-in is never seen, because
 //! [`read`] gives the value only when there was no problem. When a [`Section`] is dropped, the keys nobody asked for are
 //! reported. Values of secrets appear in no message. The only I/O in here is reading the file and secret files.

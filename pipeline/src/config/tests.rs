@@ -6,6 +6,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use chrono_tz::Tz;
+use proptest::prelude::*;
 
 use super::{DATABASE, HTTP, Problems, SecretRef, Section, Url, kinds, load, read};
 use crate::schedule::Schedule;
@@ -209,6 +210,7 @@ fn every_mistake_is_told_with_its_place_and_remedy() {
         ("text map with a number", r#""flour_kg""#, "3"),
         ("key in a list of tables", "keep = true", "kept = true"),
         ("value without quotes", r#"every = "5m""#, "every = 5m"),
+        ("secret in a broken line", key, r#"api_key = "hunter2"#),
         ("line left open", url, r#"url = "https://bakery"#),
         ("key twice", "overlap = \"90s\"", "overlap = \"90s\"\noverlap = \"80s\""),
         ("broken line and another mistake", "every = \"5m\"\noverlap", "every = hunter2\noverlpa"),
@@ -228,6 +230,80 @@ fn another_kind_brings_its_own_keys() {
     let source = kitchen.sources[0].1.as_ref().unwrap();
     assert!(matches!(&source.from, From::File { folder } if folder.as_os_str() == "/in"));
     assert_eq!(source.schedule, None);
+}
+
+#[test]
+fn kinds_are_read_in_all_their_forms() {
+    fn given<T>(value: &str, get: impl FnOnce(&Section) -> T) -> Option<T> {
+        read("muster.toml", &format!("key = {value}"), get).ok()
+    }
+    let milliseconds = |text| given(text, |s| s.duration("key").required().as_millis());
+    assert_eq!(
+        ["'250ms'", "'30s'", "'5m'", "'2h'", "'1d'", "'0s'"].map(milliseconds),
+        [Some(250), Some(30_000), Some(300_000), Some(7_200_000), Some(86_400_000), Some(0)]
+    );
+    for wrong in
+        ["''", "'s'", "'30'", "'-5s'", "'1.5h'", "' 5s'", "'5 s'", "'1h30m'", "'99999999999999999999s'", "30", "true"]
+    {
+        assert_eq!(milliseconds(wrong), None, "{wrong}");
+    }
+
+    let bytes = |text| given(text, |s| s.bytes("key").required());
+    assert_eq!(["'10B'", "'1KiB'", "'2GiB'"].map(bytes), [Some(10), Some(1024), Some(2 << 30)]);
+    assert_eq!(["'99999999999999GiB'", "'1TB'", "7"].map(bytes), [None; 3]);
+
+    let share = |text| given(text, |s| s.share("key").required());
+    assert_eq!(["0.25", "1", "0", "'5%'"].map(share), [Some(0.25), Some(1.0), Some(0.0), Some(0.05)]);
+    assert_eq!(["1.5", "-0.1", "nan", "'-5%'", "'NaN%'", "'5'"].map(share), [None; 6]);
+
+    let integer = |text| given(text, |s| s.integer::<i16>("key", -5..=500).required());
+    assert_eq!(["-5", "5_0", "0x1F"].map(integer), [Some(-5), Some(50), Some(31)]);
+    assert_eq!(["-6", "70000", "5.0", "'5'"].map(integer), [None; 4]);
+
+    let host_port = |text| given(text, |s| s.get("key", kinds::host_port(), String::new()).required()).is_some();
+    assert_eq!(["'a.example:1'", "'[::1]:9092'", "'10.0.0.1:65535'"].map(host_port), [true; 3]);
+    assert_eq!(["'a'", "':1'", "'a:0'", "'::1:9'", "'http://a:1'", "'anna@a:1'"].map(host_port), [false; 6]);
+
+    let date = |text| given(text, |s| s.date("key").required().to_string());
+    assert_eq!(
+        ["2026-02-28", "'2026-02-28'"].map(date),
+        [Some("2026-02-28".to_owned()), Some("2026-02-28".to_owned())]
+    );
+    assert_eq!(["2026-02-28T10:00:00Z", "'28.2.2026'", "20260228"].map(date), [None, None, None]);
+
+    let listen = |text| given(text, |s| s.socket_address("key").required().port());
+    assert_eq!(["'127.0.0.1:80'", "'[::]:0'", "'localhost:80'"].map(listen), [Some(80), Some(0), None]);
+
+    let database = |text: &str| given(text, |s| s.url("key", DATABASE).required().to_string());
+    for url in ["sqlite::memory:", "sqlite:data/pantry.db?mode=rwc", "postgres://db-1,db-2/pantry?sslmode=require"] {
+        assert_eq!(database(&format!("'{url}'")).as_deref(), Some(url));
+    }
+    assert_eq!(["'mysql://db/pantry'", "'postgres://db/pantry?password=x'", "''"].map(database), [None, None, None]);
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_do_not_shift_lines() {
+    let text = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
+    assert!(read("muster.toml", &text, kitchen).is_ok());
+    let problems = problems_of(&text.replace("overlap", "overlpa"));
+    assert_eq!(problems.iter().map(|problem| (problem.line, problem.column)).collect::<Vec<_>>(), [(9, 1)]);
+}
+
+proptest! {
+    /// Whatever people do to the file, it is read to its end, and problems point into it.
+    #[test]
+    fn damage_is_survived(at in 0..GOOD.len(), length in 0usize..60, put in "[a-z\"'=\\[\\]{}.,#\n é0-9\\\\-]{0,20}") {
+        let end = (at + length).min(GOOD.len());
+        let text = [&GOOD[..at], &put, &GOOD[end..]].concat();
+        if let Err(problems) = read("muster.toml", &text, kitchen) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems.iter() {
+                let lines = u32::try_from(text.matches('\n').count() + 1).unwrap();
+                prop_assert!((1..=lines).contains(&problem.line), "{problem}");
+                prop_assert!(!problem.to_string().contains('\n'), "{problem}");
+            }
+        }
+    }
 }
 
 #[test]
