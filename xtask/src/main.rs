@@ -1,2 +1,38 @@
-//! xtask
-fn main() {}
+//! What developers run that is more than one cargo command: `cargo xtask …`.
+
+mod ci;
+mod deny;
+mod run;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  ci             format, lints, documents, licences and advisories, tests; stops at the first that fails
+  test-services  shows which real services the tests would use, and what is missing";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome: Result<()> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["ci"] => ci::all(),
+        ["test-services"] => run::cargo(&["run", "--quiet", "--package", "e2e", "--bin", "test-services"]),
+        ["help" | "-h" | "--help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
