@@ -4,6 +4,8 @@
 //! [`values`] decode without trust, [`content_hash`] fingerprints, [`to_json`] and [`from_json`] serve people,
 //! [`from_avro`] and [`to_avro`] serve Rust structs, [`Reader`] resolves older and newer writers.
 
+mod catalogue;
+pub mod compatibility;
 mod cursor;
 mod decode;
 mod encode;
@@ -13,12 +15,14 @@ mod key;
 mod malformed;
 mod partition;
 mod reader;
+pub mod records;
 mod schema;
 mod time;
 mod typed;
 mod value;
 pub mod wire;
 
+pub use catalogue::{Catalogue, EntityTopic, Profile, Topic, TopicKind, catalogue};
 pub use decode::{check, values};
 pub use hash::{ContentHash, ParseContentHashError, content_hash};
 pub use json::{JsonProblem, from_json, to_json};
@@ -26,6 +30,7 @@ pub use key::Key;
 pub use malformed::Malformed;
 pub use partition::partition_of;
 pub use reader::Reader;
+pub use records::Entity;
 pub use schema::{Field, Item, Kind, Record, Schema, SchemaError, SchemaId};
 pub use time::{Date, LocalTimestamp, Timestamp};
 pub use typed::{EncodeError, from_avro, to_avro};
