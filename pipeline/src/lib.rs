@@ -3,14 +3,14 @@
 //! Read [`source`], [`processor`] and [`sink`] for what a component is, [`log`] for what lies between
 //! them, and [`run`] for the loops that drive them. A component holds no loop, no retry and no metric.
 
-// pub mod change;
+pub mod change;
 pub mod clock;
 pub mod config;
 pub mod ledger;
 pub mod log;
-// pub mod processor;
-// pub mod reject;
+pub mod processor;
+pub mod reject;
 pub mod retry;
 pub mod schedule;
-// pub mod sink;
-// pub mod source;
+pub mod sink;
+pub mod source;

@@ -1,5 +1,6 @@
 //! What a processor is: a pure function from the latest inputs of a group to its complete outputs.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +17,13 @@ pub struct Payload {
     pub schema: Arc<Schema>,
     /// The Avro body, without the wire frame.
     pub body: Bytes,
+}
+
+/// Never shows the contents: they are personal data.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({}, {} bytes)", self.schema.name(), self.body.len())
+    }
 }
 
 /// One row of a reference table, or one input of a group.
@@ -68,10 +76,13 @@ impl Outputs {
     /// The group has this entity.
     pub fn put<E: Entity>(&mut self, entity: &E) -> Result<(), Reject> {
         let key = entity.key();
+        let not_encodable =
+            |text: String| Reject::new(Some(key.clone()), Reason::new("not_encodable", text), Bytes::new());
+        let Some(topic) = schemas::catalogue().entity(E::TOPIC) else {
+            return Err(not_encodable(format!("the catalogue has no entity topic {}", E::TOPIC)));
+        };
         let mut body = Vec::with_capacity(256);
-        schemas::to_avro(E::schema(), entity, &mut body).map_err(|error| {
-            Reject::new(Some(key.clone()), Reason::new("not_encodable", error.to_string()), Bytes::new())
-        })?;
+        schemas::to_avro(&topic.schema, entity, &mut body).map_err(|error| not_encodable(error.to_string()))?;
         self.changes.push((E::TOPIC, Change::Put { key, body: body.into(), time: None }));
         Ok(())
     }
