@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 mod settings;
+pub mod sqlite;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Committed, LogError, TopicPartition};
+use super::{Committed, LogError, NewTopic, TopicPartition};
 
 /// Kafka's default: 1 MiB and the frame of a batch.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
@@ -41,4 +41,17 @@ pub(super) fn other_topics(group: &str, theirs: &[Arc<str>], ours: &[Arc<str>]) 
         reason: format!("group {group} reads {}, and a new member wants {}", theirs.join(", "), ours.join(", ")),
         hint: "stop the other members first: all members of a group read the same topics".into(),
     }
+}
+
+/// What a broker would refuse: the same topics must work everywhere.
+pub(super) fn check_topic(topic: &NewTopic) -> Result<(), LogError> {
+    let letters = topic.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    let named = letters && !topic.name.is_empty() && topic.name.len() <= 249;
+    if named && topic.partitions > 0 {
+        return Ok(());
+    }
+    Err(LogError::Refused {
+        reason: format!("topic {:?} with {} partitions can't be created", topic.name, topic.partitions),
+        hint: "names are 1 to 249 letters, digits, '.', '_' and '-'; a topic has at least one partition".into(),
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::super::{Committed, Event, LogError, TopicPartition};
+use super::super::{Committed, Event, LogError, TopicPartition, settings};
 use super::assign::range;
 use super::state::Topics;
 
@@ -60,17 +60,18 @@ impl Group {
     /// Lets a member in. All members name the same topics; an empty group takes those of its first member.
     pub fn join(
         &mut self,
+        name: &str,
         id: u64,
         topics: &[Arc<str>],
         all: &Topics,
         deadline: Instant,
-    ) -> Result<(), (Vec<Arc<str>>, Vec<Arc<str>>)> {
+    ) -> Result<(), LogError> {
         let mut named = topics.to_vec();
         named.sort();
         if self.members.is_empty() {
             self.topics = named;
         } else if self.topics != named {
-            return Err((self.topics.clone(), named));
+            return Err(settings::other_topics(name, &self.topics, &named));
         }
         self.members.insert(id, Member { stage: Stage::Waiting, owned: Vec::new(), gone: None });
         self.rebalance(all, deadline);

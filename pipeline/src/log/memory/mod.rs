@@ -30,8 +30,9 @@ use self::reader::{Cursor, MemoryReader};
 use self::state::{State, Topic};
 use self::subscription::MemorySubscription;
 use super::{
-    Append, Committed, Ends, Log, LogError, NewTopic, Offset, Reader, Subscription, TopicInfo, TopicPartition,
+    Append, Committed, Ends, Log, LogError, NewTopic, Offset, Reader, Subscription, TopicInfo, TopicPartition, settings,
 };
+use crate::clock::{Clock, SystemClock};
 
 /// What a [`MemoryLog`] does in its own time.
 #[derive(Debug, Clone)]
@@ -57,8 +58,6 @@ impl Default for MemoryOptions {
     }
 }
 
-type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
-
 /// A log in memory. Clones share it.
 #[derive(Clone)]
 pub struct MemoryLog {
@@ -77,7 +76,7 @@ struct Shared {
 struct Hooks {
     faults: FaultHook,
     delivery: Option<DeliveryHook>,
-    clock: Clock,
+    clock: Arc<dyn Clock>,
 }
 
 impl Default for MemoryLog {
@@ -89,7 +88,7 @@ impl Default for MemoryLog {
 impl MemoryLog {
     /// An empty log.
     pub fn new(options: MemoryOptions) -> Self {
-        let hooks = Hooks { faults: Arc::new(|_| Fault::Ok), delivery: None, clock: Arc::new(Utc::now) };
+        let hooks = Hooks { faults: Arc::new(|_| Fault::Ok), delivery: None, clock: Arc::new(SystemClock) };
         let shared = Shared {
             options,
             state: Mutex::default(),
@@ -111,7 +110,7 @@ impl MemoryLog {
     }
 
     /// Stamps records with this clock from now on, and judges the age of tombstones by it.
-    pub fn set_clock(&self, clock: Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>) {
+    pub fn set_clock(&self, clock: Arc<dyn Clock>) {
         self.shared.hooks().clock = clock;
     }
 
@@ -193,8 +192,7 @@ impl Shared {
     }
 
     fn now(&self) -> DateTime<Utc> {
-        let clock = self.hooks().clock.clone();
-        clock()
+        self.hooks().clock.now()
     }
 
     /// When a rebalance that begins now stops waiting.
@@ -221,6 +219,7 @@ impl Shared {
 #[async_trait]
 impl Log for MemoryLog {
     async fn create(&self, topics: &[NewTopic]) -> Result<(), LogError> {
+        topics.iter().try_for_each(settings::check_topic)?;
         self.shared.step(Action::Create, When::Before).await?;
         {
             let mut state = self.shared.state();

@@ -34,8 +34,7 @@ impl MemorySubscription {
             }
             let group = groups.entry(name.clone()).or_insert_with(|| Group::new(topics));
             group.tick(Instant::now(), all, shared.group_deadline());
-            let joined = group.join(*next_member, topics, all, shared.group_deadline());
-            joined.map_err(|(theirs, ours)| settings::other_topics(&name, &theirs, &ours))?;
+            group.join(&name, *next_member, topics, all, shared.group_deadline())?;
             *next_member += 1;
             *next_member - 1
         };
