@@ -21,7 +21,6 @@ const SHARED_GRACE: Duration = Duration::from_secs(12);
 /// Cold JVMs on a busy machine with two cores take 10 s.
 const START_DEADLINE: Duration = Duration::from_secs(90);
 
-/// A port may be taken by somebody else between choosing and using it.
 const ATTEMPTS: usize = 3;
 
 const POLL: Duration = Duration::from_millis(50);
@@ -84,15 +83,34 @@ async fn running(launch: &impl Launch, current: &Path) -> Option<u16> {
 }
 
 async fn start_anywhere(launch: &impl Launch, users: &Path) -> Result<(PathBuf, Vec<u16>)> {
-    let mut attempt = 1;
+    let mut attempts = Attempts::new();
     loop {
         let folder = new_folder()?;
         let ports = ports::free(launch.ports())?;
         match start(launch, &folder, &ports, users, SHARED_GRACE).await {
             Ok(()) => return Ok((folder, ports)),
-            Err(err) if attempt == ATTEMPTS => return Err(err),
-            Err(_) => attempt += 1,
+            Err(err) => attempts.after(err)?,
         }
+    }
+}
+
+/// Whether to try again: a port may have been taken by somebody else between choosing and using it. What took long to
+/// fail wasn't that.
+struct Attempts {
+    made: usize,
+    began: Instant,
+}
+
+impl Attempts {
+    fn new() -> Self {
+        Self { made: 0, began: Instant::now() }
+    }
+
+    /// The failure itself, when another attempt makes no sense.
+    fn after(&mut self, failure: anyhow::Error) -> Result<()> {
+        self.made += 1;
+        let is_last = self.made >= ATTEMPTS || self.began.elapsed() > START_DEADLINE;
+        if is_last { Err(failure) } else { Ok(()) }
     }
 }
 
@@ -164,15 +182,14 @@ pub(crate) struct Private<L> {
 
 impl<L: Launch> Private<L> {
     pub(crate) async fn start(launch: L) -> Result<Self> {
-        let mut attempt = 1;
+        let mut attempts = Attempts::new();
         loop {
             let folder = new_folder()?;
             let ports = ports::free(launch.ports())?;
             let users = lock::shared(&folder.join("users")).await?;
             match start(&launch, &folder, &ports, &folder.join("users"), Duration::ZERO).await {
                 Ok(()) => return Ok(Self { launch, folder, ports, _users: users }),
-                Err(err) if attempt == ATTEMPTS => return Err(err),
-                Err(_) => attempt += 1,
+                Err(err) => attempts.after(err)?,
             }
         }
     }
