@@ -127,7 +127,7 @@ pub enum Profile {
 /// All topics.
 #[derive(Debug)]
 pub struct Catalogue {
-    topics: Vec<Topic>,
+    topics: Vec<Arc<Topic>>,
 }
 
 /// The catalogue built into this program.
@@ -138,14 +138,14 @@ pub fn catalogue() -> &'static Catalogue {
     static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
         let entities = ENTITIES.iter().map(entity_topic);
         let states = STATES.iter().map(|(name, spread)| topic((*name).to_owned(), TopicKind::State, *spread));
-        Catalogue { topics: entities.chain(states).collect() }
+        Catalogue { topics: entities.chain(states).map(Arc::new).collect() }
     });
     &CATALOGUE
 }
 
 impl Catalogue {
     /// A topic by its name.
-    pub fn topic(&self, name: &str) -> Option<&Topic> {
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.iter().find(|topic| topic.name == name)
     }
 
@@ -155,7 +155,7 @@ impl Catalogue {
     }
 
     /// Every topic, entities first.
-    pub fn topics(&self) -> &[Topic] {
+    pub fn topics(&self) -> &[Arc<Topic>] {
         &self.topics
     }
 
