@@ -89,7 +89,9 @@ impl Encoder {
                 self.items(items.iter().enumerate().map(|(at, json)| (None, format!("{path}[{at}]"), json)), item);
             }
             (Kind::Map(item), Json::Object(entries)) => {
-                self.items(entries.iter().map(|(key, json)| (Some(key), join(path, key), json)), item);
+                // By number: keys are contents.
+                let numbered = entries.iter().enumerate();
+                self.items(numbered.map(|(at, (key, json))| (Some(key), format!("{path}[{at}]"), json)), item);
             }
             (Kind::Array(_) | Kind::Map(_), _) => self.problem(path, expectation(kind, null_branch.is_some())),
             (scalar, json) => self.scalar(json, scalar, null_branch.is_some(), path),

@@ -25,7 +25,8 @@ pub enum EncodeError {
     },
 }
 
-/// Checks the body, then reads it into a struct. Fields are matched by name; the struct may leave some out.
+/// Checks the body, then reads it into a struct. `schema` is the one the body was written with. Fields are matched by
+/// name: the struct may leave some out, and those an older schema lacks come from `#[serde(default)]`.
 pub fn from_avro<T: DeserializeOwned>(schema: &Schema, body: &[u8]) -> Result<T, Malformed> {
     check(schema, body)?;
     serde_avro_fast::from_datum_slice(body, schema.fast()).map_err(|e| {

@@ -7,18 +7,25 @@ use serde_json::{Map, Value as Json};
 use super::{Field, Item, Kind, MAX_DEPTH, Record, SchemaError};
 use crate::{encode, hash};
 
+/// A few records that refer to each other twice make a schema of kilobytes stand for billions of fields.
+const MAX_SIZE: usize = 20_000;
+/// Defaults of records contain those of their fields, so they could grow the same way.
+const MAX_DEFAULT: usize = 64 << 10;
+
 /// What a place in a schema holds: a kind, or null and a kind.
 struct Slot {
     kind: Kind,
     null_branch: Option<u8>,
     depth: usize,
+    /// Kinds in it, counting a named record again at each place that refers to it.
+    size: usize,
 }
 
 #[derive(Clone)]
 enum Named {
     /// A record whose fields are being compiled: meeting it again is recursion.
     Open,
-    Record(Arc<Record>, usize),
+    Record(Arc<Record>, usize, usize),
     Enum(Vec<String>),
 }
 
@@ -78,7 +85,7 @@ impl Compiler {
     }
 
     fn by_name(&self, name: &str, namespace: Option<&str>, path: &str) -> Result<Slot, SchemaError> {
-        let plain = |kind| Ok(Slot { kind, null_branch: None, depth: 0 });
+        let plain = |kind| Ok(Slot { kind, null_branch: None, depth: 0, size: 1 });
         match name {
             "boolean" => plain(Kind::Boolean),
             "int" => plain(Kind::Int),
@@ -89,8 +96,8 @@ impl Compiler {
             "bytes" => plain(Kind::Bytes),
             "null" | "fixed" => Err(unsupported(path, format!("type {name} isn't accepted"))),
             _ => match self.named.get(&full_name(name, namespace)) {
-                Some(Named::Record(record, depth)) => {
-                    Ok(Slot { kind: Kind::Record(Arc::clone(record)), null_branch: None, depth: *depth })
+                Some(Named::Record(record, depth, size)) => {
+                    Ok(Slot { kind: Kind::Record(Arc::clone(record)), null_branch: None, depth: *depth, size: *size })
                 }
                 Some(Named::Enum(symbols)) => plain(Kind::Enum(symbols.clone())),
                 Some(Named::Open) => Err(unsupported(path, format!("{name} contains itself"))),
@@ -120,17 +127,17 @@ impl Compiler {
                 }
                 let (name, _) = own_name(object, namespace, path)?;
                 self.named.insert(name, Named::Enum(symbols.clone()));
-                Ok(Slot { kind: Kind::Enum(symbols), null_branch: None, depth: 0 })
+                Ok(Slot { kind: Kind::Enum(symbols), null_branch: None, depth: 0, size: 1 })
             }
             "array" | "map" => {
                 let key = if type_name == "array" { "items" } else { "values" };
                 let Some(inner) = object.get(key) else {
                     return Err(unsupported(path, format!("{type_name} without {key}")));
                 };
-                let Slot { kind, null_branch, depth } = self.slot(inner, namespace, path, above + 1)?;
+                let Slot { kind, null_branch, depth, size } = self.slot(inner, namespace, path, above + 1)?;
                 let item = Box::new(Item { kind, nullable: null_branch.is_some(), null_branch });
                 let kind = if type_name == "array" { Kind::Array(item) } else { Kind::Map(item) };
-                Ok(Slot { kind, null_branch: None, depth: depth + 1 })
+                Ok(Slot { kind, null_branch: None, depth: depth + 1, size: size + 1 })
             }
             _ => {
                 let slot = self.by_name(type_name, namespace, path)?;
@@ -161,18 +168,25 @@ impl Compiler {
             return Err(unsupported(path, "a record with no fields"));
         }
         let mut fields: Vec<Field> = Vec::with_capacity(field_jsons.len());
-        let mut depth = 0;
+        let (mut depth, mut size) = (0, 1);
         for json in field_jsons {
-            let (field, field_depth) = self.field(json, own_namespace.as_deref(), path, above)?;
+            let (field, field_depth, field_size) = self.field(json, own_namespace.as_deref(), path, above)?;
             if fields.iter().any(|other| other.name == field.name) {
                 return Err(unsupported(&format!("{path}.{}", field.name), "defined twice"));
             }
             depth = depth.max(field_depth);
+            size += field_size;
+            if size > MAX_SIZE {
+                return Err(unsupported(
+                    path,
+                    format!("has more than {MAX_SIZE} fields, those of its records included"),
+                ));
+            }
             fields.push(field);
         }
         let record = Arc::new(Record { name: name.clone(), doc: text(object.get("doc")), fields });
-        self.named.insert(name, Named::Record(Arc::clone(&record), depth + 1));
-        Ok(Slot { kind: Kind::Record(record), null_branch: None, depth: depth + 1 })
+        self.named.insert(name, Named::Record(Arc::clone(&record), depth + 1, size));
+        Ok(Slot { kind: Kind::Record(record), null_branch: None, depth: depth + 1, size })
     }
 
     fn field(
@@ -181,13 +195,13 @@ impl Compiler {
         namespace: Option<&str>,
         path: &str,
         above: usize,
-    ) -> Result<(Field, usize), SchemaError> {
+    ) -> Result<(Field, usize, usize), SchemaError> {
         let Some(name) = json.get("name").and_then(Json::as_str) else {
             return Err(unsupported(path, "a field without a name"));
         };
         let path = format!("{path}.{name}");
         let Some(type_json) = json.get("type") else { return Err(unsupported(&path, "no type")) };
-        let Slot { kind, null_branch, depth } = self.slot(type_json, namespace, &path, above + 1)?;
+        let Slot { kind, null_branch, depth, size } = self.slot(type_json, namespace, &path, above + 1)?;
         let mut field = Field {
             name: name.to_owned(),
             doc: text(json.get("doc")),
@@ -203,12 +217,15 @@ impl Compiler {
         if let Some(default) = &field.default {
             let avro = encode::default(default, &field.kind, field.null_branch)
                 .map_err(|problem| unsupported(&path, format!("the default is wrong: {problem}")))?;
+            if avro.len() > MAX_DEFAULT {
+                return Err(unsupported(&path, format!("the default takes more than {MAX_DEFAULT} bytes")));
+            }
             let digest = hash::digest_of(&avro, &field)
                 .map_err(|malformed| unsupported(&path, format!("the default is wrong: {malformed}")))?;
             field.default_avro = Some(avro.into_boxed_slice());
             field.default_digest = Some(digest);
         }
-        Ok((field, depth))
+        Ok((field, depth, size))
     }
 }
 

@@ -79,3 +79,17 @@ fn depth_is_bounded_also_through_names() {
     }
     assert!(refused(&fields.join(",")).ends_with("nested deeper than 64"));
 }
+
+#[test]
+fn a_small_schema_that_stands_for_a_huge_one_is_refused() {
+    let leaf = r#"{"name": "a", "type": {"type": "record", "name": "r0", "fields": [{"name": "x", "type": "int", "default": 0}]}}"#;
+    let mut fields = vec![leaf.to_owned()];
+    for n in 1..40 {
+        let inner = n - 1;
+        fields.push(format!(
+            r#"{{"name": "f{n}", "type": {{"type": "record", "name": "r{n}", "fields": [
+                {{"name": "x", "type": "r{inner}", "default": {{}}}}, {{"name": "y", "type": "r{inner}", "default": {{}}}}]}}}}"#
+        ));
+    }
+    assert!(refused(&fields.join(",")).ends_with("has more than 20000 fields, those of its records included"));
+}
