@@ -1,0 +1,107 @@
+//! The applicant tracking system: four master lists and the applicants, polled over HTTP.
+//!
+//! [`sources`] gives one [`Source`] per feed. `config` has the settings, `client` asks and judges answers, `decode` makes
+//! records (no I/O); `masters` reads a list whole, `applicants` reads windows of days page by page in passes, with
+//! `position` (what is saved) and `memory` (what the passes have brought).
+
+mod applicants;
+mod client;
+mod config;
+mod decode;
+mod masters;
+mod memory;
+mod page;
+mod position;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use pipeline::clock::Clock;
+use pipeline::source::Source;
+
+use crate::Feed;
+pub use config::{AtsConfig, AtsPaths, AtsSettings};
+
+/// What an ATS serves (ATS contract, "Endpoints of the ATS").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AtsFeed {
+    /// Who works with the applicants.
+    Staff,
+    /// Health authorities.
+    HealthAuthorities,
+    /// Why applicants withdraw.
+    Reasons,
+    /// The milestones there are.
+    Milestones,
+    /// Applicants with their milestones.
+    Applicants,
+}
+
+impl AtsFeed {
+    /// All of them, masters first: what refers comes after what is referred to.
+    pub const ALL: [Self; 5] =
+        [Self::Staff, Self::HealthAuthorities, Self::Reasons, Self::Milestones, Self::Applicants];
+
+    /// As in `ats.applicants`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Staff => "staff",
+            Self::HealthAuthorities => "health_authorities",
+            Self::Reasons => "reasons",
+            Self::Milestones => "milestones",
+            Self::Applicants => "applicants",
+        }
+    }
+
+    /// The topic its records go to.
+    pub fn topic(self) -> &'static str {
+        decode::topic(self)
+    }
+
+    fn needs_api_key(self) -> bool {
+        matches!(self, Self::Staff | Self::Applicants)
+    }
+}
+
+impl fmt::Display for AtsFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why an ATS can't be set up. A person must act.
+#[derive(Debug, thiserror::Error)]
+pub enum AtsError {
+    /// An HTTP header can't carry it.
+    #[error("the ATS's api_key holds characters that a header can't carry")]
+    ApiKey,
+    /// Not an address together with the base URL.
+    #[error("{path:?} is no path for the ATS's feed {feed}")]
+    Path {
+        /// Whose path.
+        feed: AtsFeed,
+        /// The path.
+        path: String,
+    },
+    /// No TLS, or the like.
+    #[error("the ATS's HTTP client can't be built")]
+    Client(#[source] reqwest::Error),
+}
+
+/// The feeds of one ATS, masters first. They share the connections and the settings.
+///
+/// A TLS provider of rustls must have been installed.
+pub fn sources(config: AtsConfig, clock: Arc<dyn Clock>) -> Result<Vec<Feed>, AtsError> {
+    let client = Arc::new(client::Client::new(&config, Arc::clone(&clock))?);
+    let config = Arc::new(config);
+    let source = |feed: AtsFeed| -> Box<dyn Source> {
+        let (client, config, clock) = (Arc::clone(&client), Arc::clone(&config), Arc::clone(&clock));
+        match feed {
+            AtsFeed::Applicants => Box::new(applicants::Applicants::new(client, config, clock)),
+            feed => Box::new(masters::Master::new(feed, client, config, clock)),
+        }
+    };
+    Ok(AtsFeed::ALL.map(|feed| Feed { name: feed.name(), topic: feed.topic(), source: source(feed) }).into())
+}
