@@ -14,3 +14,5 @@ pub mod retry;
 pub mod schedule;
 pub mod sink;
 pub mod source;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
