@@ -1,1 +1,3 @@
 //! Sinks: one folder per system written to.
+
+pub mod sql;

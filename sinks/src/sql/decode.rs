@@ -1,0 +1,145 @@
+//! From a change, as a topic carries it, to a row of cells.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pipeline::log::TopicPartition;
+use pipeline::processor::Payload;
+use pipeline::reject::Reason;
+use pipeline::sink::{Delivery, Rejected};
+use schemas::{Reader, Schema};
+
+use super::cell::Cell;
+use super::failure::reason;
+use super::table::{Table, Tables};
+use super::transaction::{Database, Item, Parked};
+
+/// Decodes with readers that are resolved once per writer schema.
+#[derive(Default)]
+pub(super) struct Decoder {
+    readers: Mutex<HashMap<(usize, String), Arc<Reader>>>,
+    schemas: Mutex<HashMap<String, Arc<Schema>>>,
+}
+
+/// There are as many writer schemas as releases of Muster have written to the topics; more is a mistake of somebody's.
+const MAX_READERS: usize = 256;
+
+impl Decoder {
+    /// The row of a delivery, or why there can be none.
+    pub(super) fn item(
+        &self,
+        tables: &Tables,
+        place: usize,
+        tag: usize,
+        delivery: &Delivery,
+        forced: bool,
+        database: &dyn Database,
+    ) -> Result<Item, Reason> {
+        let cells = match &delivery.payload {
+            Some(payload) => Some(self.cells(&tables.0[place], place, payload, database)?),
+            None => None,
+        };
+        if let Some(why) = database.unwritable(delivery.key.as_str()) {
+            return Err(Reason::new("value_refused", format!("the key {why}")));
+        }
+        Ok(Item {
+            tag,
+            table: place,
+            key: delivery.key.clone(),
+            version: delivery.version.0,
+            hash: delivery.hash.map(|hash| hash.to_string()),
+            forced,
+            cells,
+        })
+    }
+
+    fn cells(
+        &self,
+        table: &Table,
+        place: usize,
+        payload: &Payload,
+        database: &dyn Database,
+    ) -> Result<Vec<Cell>, Reason> {
+        let reader = self.reader(table, place, &payload.schema)?;
+        let malformed = |fault: schemas::Malformed| Reason::new("malformed", format!("{}: {fault}", table.entity));
+        let values = reader.read(&payload.body).map_err(malformed)?;
+        let mut cells = Vec::with_capacity(table.columns.len());
+        for column in &table.columns {
+            let field = &table.subject.schema.fields()[column.field];
+            let cell = Cell::of(&field.kind, &values[column.field]);
+            if let Cell::Text(text) = &cell {
+                if let Some(why) = database.unwritable(text) {
+                    return Err(Reason::new("value_refused", format!("{}.{} {why}", table.name, column.name)));
+                }
+            }
+            cells.push(cell);
+        }
+        Ok(cells)
+    }
+
+    fn reader(&self, table: &Table, place: usize, writer: &Arc<Schema>) -> Result<Arc<Reader>, Reason> {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = (place, writer.text().to_owned());
+        if let Some(reader) = readers.get(&name) {
+            return Ok(reader.clone());
+        }
+        let reader = Reader::new(writer.clone(), table.subject.schema.clone());
+        let reader = Arc::new(reader.map_err(|error| Reason::new("unreadable_schema", error.to_string()))?);
+        if readers.len() >= MAX_READERS {
+            readers.clear();
+        }
+        readers.insert(name, reader.clone());
+        Ok(reader)
+    }
+
+    /// A parked change as it came.
+    pub(super) fn payload(&self, row: &Parked) -> Result<Option<Payload>, Reason> {
+        let Some((text, body)) = &row.payload else { return Ok(None) };
+        let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
+        let schema = match schemas.get(text) {
+            Some(schema) => schema.clone(),
+            None => {
+                let unreadable = |error: schemas::SchemaError| Reason::new("unreadable_schema", error.to_string());
+                let schema = Arc::new(Schema::parse(text).map_err(unreadable)?);
+                if schemas.len() >= MAX_READERS {
+                    schemas.clear();
+                }
+                schemas.insert(text.clone(), schema.clone());
+                schema
+            }
+        };
+        Ok(Some(Payload { schema, body: body.clone().into() }))
+    }
+
+    /// What becomes a dead letter of a row that has waited for too long.
+    pub(super) fn letter(&self, row: Parked) -> (Rejected, Option<Payload>) {
+        let (payload, reason) = match self.payload(&row) {
+            Ok(payload) => (payload, Reason::new(code(&row.code), row.reason)),
+            Err(reason) => (None, reason),
+        };
+        let rejected = Rejected {
+            at: TopicPartition::new(row.topic, row.partition),
+            key: row.key,
+            version: pipeline::change::Version(row.version),
+            reason,
+        };
+        (rejected, payload)
+    }
+}
+
+/// Codes are known to the program; one that a later Muster stored isn't.
+fn code(stored: &str) -> &'static str {
+    let known = [
+        reason::MISSING_PARENT,
+        reason::STILL_REFERRED_TO,
+        reason::CONTRADICTION,
+        reason::AMBIGUOUS,
+        "unique_violation",
+        "null_not_allowed",
+        "check_violation",
+        "value_refused",
+        "malformed",
+        "unreadable_schema",
+    ];
+    known.into_iter().find(|code| *code == stored).unwrap_or("waited_too_long")
+}

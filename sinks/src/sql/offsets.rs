@@ -1,0 +1,45 @@
+//! The offsets kept in the target: who may write a partition, and what has been written.
+
+use pipeline::change::Incarnation;
+use pipeline::log::Offset;
+use pipeline::sink::{Part, SinkError};
+
+use super::failure::Failure;
+use super::transaction::{OffsetRow, Transaction};
+
+/// Whether a part is still to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Its offset has moved in this transaction; nobody else can move it until the end.
+    Ours,
+    /// It was written before, and the answer was lost.
+    Written,
+}
+
+/// Compares and sets the offset of a part. The time is the target's.
+pub(super) async fn claim(tx: &mut dyn Transaction, part: &Part) -> Result<Claim, Failure> {
+    let at = part.of.at();
+    let Incarnation(incarnation) = part.of.incarnation.clone();
+    let Offset(next) = part.next;
+    let to = OffsetRow { incarnation, next, epoch: part.of.epoch.0, at_ms: 0, sweeping: part.sweeping };
+    if tx.advance(&at, part.expected.0, &to).await? {
+        return Ok(Claim::Ours);
+    }
+    let fenced = || Failure::Stop(SinkError::Fenced { at: at.clone() });
+    let row = tx.offset(&at).await?.ok_or_else(fenced)?;
+    if row.epoch != to.epoch {
+        return Err(fenced());
+    }
+    let same_life = row.incarnation == to.incarnation && row.sweeping == to.sweeping;
+    if same_life && row.next == to.next {
+        return Ok(Claim::Written);
+    }
+    let never_written = row.incarnation.is_empty();
+    // The topic was made anew, or was out of sight for too long: what was stored counts for nothing.
+    let begins_a_sweep = to.sweeping && (!same_life || part.expected == Offset::START);
+    if never_written || begins_a_sweep {
+        tx.place(&at, &to).await?;
+        return Ok(Claim::Ours);
+    }
+    Err(fenced())
+}

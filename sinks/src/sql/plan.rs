@@ -1,0 +1,254 @@
+//! What must be done to a database before its tables can be written: only ever additions.
+
+use std::collections::BTreeMap;
+
+use super::cell::Shape;
+use super::table::{MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, Tables, quoted};
+
+/// What would be run, and what can't be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Statements, in order.
+    pub statements: Vec<String>,
+    /// What a person must change first: it would lose data, or somebody else's table stands in the way.
+    pub refused: Vec<Refusal>,
+}
+
+impl Plan {
+    /// Nothing to do, nothing in the way.
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty() && self.refused.is_empty()
+    }
+}
+
+/// What stands in the way of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The table.
+    pub table: String,
+    /// The column, where it is one.
+    pub column: Option<String>,
+    /// Why, and what would help.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.column {
+            Some(column) => write!(f, "{}.{column}: {}", self.table, self.reason),
+            None => write!(f, "{}: {}", self.table, self.reason),
+        }
+    }
+}
+
+/// What a database has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Catalog {
+    /// How many of Muster's own migrations have been carried out.
+    pub(super) migrations: usize,
+    pub(super) tables: BTreeMap<String, ExistingTable>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ExistingTable {
+    /// Not a table: a view, a foreign table.
+    pub(super) is_other: bool,
+    pub(super) columns: BTreeMap<String, ExistingColumn>,
+    /// Unique indexes and constraints over whole tables, by name.
+    pub(super) uniques: BTreeMap<String, Vec<String>>,
+    pub(super) indexes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+#[allow(dead_code, reason = "casts and lengths are PostgreSQL's")]
+pub(super) struct ExistingColumn {
+    /// The type without length and precision, as a cast takes it.
+    pub(super) cast: String,
+    /// The type as declared.
+    pub(super) full: String,
+    pub(super) nullable: bool,
+    pub(super) has_default: bool,
+    /// Length in characters, where there is a limit.
+    pub(super) length: Option<usize>,
+}
+
+/// How a database says it.
+pub(super) trait Dialect {
+    /// The table's name, with its schema.
+    fn table(&self, name: &str) -> String;
+    /// The statements of each migration of Muster's own tables.
+    fn migrations(&self) -> Vec<Vec<String>>;
+    /// The type of a new column.
+    fn column_type(&self, shape: Shape) -> String;
+    /// The types of Muster's own columns.
+    fn own_types(&self) -> [&'static str; 3];
+    /// The type of a column that says when a row was deleted.
+    fn moment_type(&self) -> &'static str;
+    /// Why values of this shape can't go into a column of this type without loss. Not asked for references.
+    fn misfit(&self, shape: Shape, column: &ExistingColumn) -> Option<String>;
+    /// `create [unique] index` for a table.
+    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[&str], only: Option<&str>) -> String;
+}
+
+/// Compares what is there with what the mapping needs.
+pub(super) fn plan(tables: &Tables, catalog: &Catalog, dialect: &dyn Dialect) -> Plan {
+    let mut plan = Plan::default();
+    plan.statements.extend(dialect.migrations().into_iter().skip(catalog.migrations).flatten());
+    for table in &tables.0 {
+        match catalog.tables.get(&table.name) {
+            None => create(&mut plan, tables, table, catalog, dialect),
+            Some(existing) if existing.is_other => {
+                refuse(&mut plan, table, None, "is not a table; map the entity to a table".to_owned());
+            }
+            Some(existing) => alter(&mut plan, tables, table, existing, catalog, dialect),
+        }
+        indexes(&mut plan, table, catalog.tables.get(&table.name), dialect);
+    }
+    plan
+}
+
+/// All columns of a table with their types: mapped, initial, soft delete, Muster's.
+fn wanted(tables: &Tables, table: &Table, catalog: &Catalog, dialect: &dyn Dialect) -> Vec<(String, String)> {
+    let mut wanted = Vec::new();
+    for column in &table.columns {
+        let own = dialect.column_type(column.shape);
+        let of_parent = column.refers.as_ref().and_then(|entity| identity_type(tables, entity, catalog, dialect));
+        wanted.push((column.name.clone(), of_parent.unwrap_or(own)));
+    }
+    for (column, value) in &table.initial {
+        wanted.push((column.clone(), literal_type(value, dialect)));
+    }
+    if let Some((column, value)) = table.soft() {
+        let typ = value.map_or_else(|| dialect.moment_type().to_owned(), |value| literal_type(&value, dialect));
+        wanted.push((column.to_owned(), typ));
+    }
+    for (column, typ) in [MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH].into_iter().zip(dialect.own_types()) {
+        wanted.push((column.to_owned(), typ.to_owned()));
+    }
+    wanted
+}
+
+fn literal_type(value: &super::cell::Cell, dialect: &dyn Dialect) -> String {
+    use super::cell::Cell;
+    dialect.column_type(match value {
+        Cell::Bool(_) => Shape::Bool,
+        Cell::Int(_) => Shape::Long,
+        Cell::Real(_) => Shape::Double,
+        Cell::Null | Cell::Text(_) | Cell::Blob(_) => Shape::Text,
+    })
+}
+
+/// The type of the parent's identity: as it is, else as it will be.
+fn identity_type(tables: &Tables, entity: &str, catalog: &Catalog, dialect: &dyn Dialect) -> Option<String> {
+    let parent = tables.of_entity(entity)?;
+    let key = parent.key.as_ref()?;
+    let existing = catalog.tables.get(&parent.name).and_then(|table| table.columns.get(key));
+    let shape = parent.columns.iter().find(|column| column.name == *key)?.shape;
+    Some(existing.map_or_else(|| dialect.column_type(shape), |column| column.full.clone()))
+}
+
+fn create(plan: &mut Plan, tables: &Tables, table: &Table, catalog: &Catalog, dialect: &dyn Dialect) {
+    let mut lines = Vec::new();
+    for (column, typ) in wanted(tables, table, catalog, dialect) {
+        let is_identity = table.key.as_ref() == Some(&column);
+        let primary = if is_identity { " primary key not null" } else { "" };
+        let references = references(tables, table, &column, dialect);
+        lines.push(format!("    {} {typ}{primary}{references}", quoted(&column)));
+    }
+    plan.statements.push(format!("create table {} (\n{}\n)", dialect.table(&table.name), lines.join(",\n")));
+}
+
+fn references(tables: &Tables, table: &Table, column: &str, dialect: &dyn Dialect) -> String {
+    let refers = table.parents().find(|(name, _)| *name == column).and_then(|(_, entity)| tables.of_entity(entity));
+    let Some((parent, key)) = refers.and_then(|parent| Some((parent, parent.key.as_ref()?))) else {
+        return String::new();
+    };
+    format!(" references {} ({})", dialect.table(&parent.name), quoted(key))
+}
+
+fn alter(
+    plan: &mut Plan,
+    tables: &Tables,
+    table: &Table,
+    existing: &ExistingTable,
+    catalog: &Catalog,
+    dialect: &dyn Dialect,
+) {
+    let wanted = wanted(tables, table, catalog, dialect);
+    for (column, typ) in &wanted {
+        if existing.columns.contains_key(column) {
+            continue;
+        }
+        if table.key.as_ref() == Some(column) {
+            let reason = "is the table's identity and isn't there; add it, or name another column as `key`";
+            refuse(plan, table, Some(column), reason.to_owned());
+            continue;
+        }
+        let add = format!("alter table {} add column {} {typ}", dialect.table(&table.name), quoted(column));
+        plan.statements.push(add);
+    }
+    for column in table.columns.iter().filter(|column| column.refers.is_none()) {
+        let misfit = existing.columns.get(&column.name).and_then(|there| dialect.misfit(column.shape, there));
+        if let Some(misfit) = misfit {
+            refuse(plan, table, Some(&column.name), misfit);
+        }
+    }
+    for (name, column) in &existing.columns {
+        let is_filled = wanted.iter().any(|(wanted, _)| wanted == name);
+        if !is_filled && !column.nullable && !column.has_default {
+            let reason = "must not be null and has no default; map it or give it an `initial` value";
+            refuse(plan, table, Some(name), reason.to_owned());
+        }
+    }
+}
+
+fn indexes(plan: &mut Plan, table: &Table, existing: Option<&ExistingTable>, dialect: &dyn Dialect) {
+    let has_unique = |columns: &[&str]| {
+        let same = |there: &Vec<String>| {
+            there.len() == columns.len() && there.iter().all(|column| columns.contains(&column.as_str()))
+        };
+        existing.is_some_and(|existing| existing.uniques.values().any(same))
+    };
+    if existing.is_some_and(|existing| existing.is_other) {
+        return;
+    }
+    if !has_unique(&[MUSTER_KEY]) {
+        let name = index_name("key", &table.name, &[]);
+        plan.statements.push(dialect.create_index(true, &name, &table.name, &[MUSTER_KEY], None));
+    }
+    for columns in &table.unique {
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        if !has_unique(&columns) {
+            let name = index_name("unique", &table.name, &columns);
+            plan.statements.push(dialect.create_index(true, &name, &table.name, &columns, None));
+        }
+    }
+    // Rows that aren't ours are looked up by these columns, and there are few or none: the index is as small.
+    let columns: Vec<&str> = table.matching.iter().map(|place| &*table.columns[*place].name).collect();
+    let name = index_name("match", &table.name, &columns);
+    let is_there = existing.is_some_and(|existing| existing.indexes.contains(&name));
+    if !columns.is_empty() && !is_there {
+        let foreign = format!("{} is null", quoted(MUSTER_KEY));
+        plan.statements.push(dialect.create_index(false, &name, &table.name, &columns, Some(&foreign)));
+    }
+}
+
+/// PostgreSQL cuts names at 63 bytes, and two cut names can be the same.
+fn index_name(what: &str, table: &str, columns: &[&str]) -> String {
+    let name =
+        format!("muster_{what}_{table}{}", columns.iter().map(|column| format!("_{column}")).collect::<String>());
+    if name.len() <= 63 {
+        return name;
+    }
+    let mut end = 54;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    // FNV-1a: stable for ever, and nobody attacks their own table names.
+    let fnv = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    format!("{}_{:08x}", &name[..end], name.bytes().fold(0x811c_9dc5, fnv))
+}
+
+fn refuse(plan: &mut Plan, table: &Table, column: Option<&str>, reason: String) {
+    plan.refused.push(Refusal { table: table.name.clone(), column: column.map(str::to_owned), reason });
+}

@@ -1,0 +1,244 @@
+//! The trait's methods: batches in, transactions out.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pipeline::ledger::Counts;
+use pipeline::log::TopicPartition;
+use pipeline::sink::{Applied, Assigned, Batch, Held, Rejected, Resume, Sink, SinkError, Unparked};
+use schemas::Key;
+use tracing::warn;
+
+use super::SqlSink;
+use super::failure::Failure;
+use super::offsets::{self, Claim};
+use super::parked;
+use super::transaction::{Mine, OffsetRow, Transaction};
+use super::write::{self, Care, Fate, Fates};
+
+/// A transaction that ran into another one is tried again this often before the runner is told to wait.
+const ATTEMPTS: u32 = 5;
+
+/// Bounds what one look at the target's keys takes in memory.
+const HELD_AT_ONCE: u32 = 10_000;
+
+/// Versions of deleted rows that are old enough are dropped this often: once an hour at one retry a second.
+const RETRIES_PER_PURGE: u64 = 3_600;
+
+#[async_trait]
+impl Sink for SqlSink {
+    async fn assigned(&self, partitions: &[Assigned]) -> Result<Resume, SinkError> {
+        self.prepare().await?;
+        let mut stored = BTreeMap::new();
+        let mut tx = self.begin().await?;
+        for assigned in partitions {
+            let at = assigned.at();
+            let row = tx.take_over(&at, assigned.epoch.0).await.map_err(|failure| self.stop(failure))?;
+            if row.epoch > assigned.epoch.0 {
+                return Err(SinkError::Fenced { at });
+            }
+            stored.insert(at, row.stored());
+        }
+        tx.commit().await.map_err(|failure| self.stop(failure))?;
+        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+        mine.extend(partitions.iter().map(|assigned| (assigned.at(), assigned.epoch)));
+        Ok(Resume::Own(stored))
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, SinkError> {
+        self.prepare().await?;
+        let mut care = Care::Brisk;
+        let mut attempt = 0;
+        loop {
+            match self.write(batch, care).await {
+                Ok(done) if done.rejected.is_empty() => {
+                    self.settled.fetch_add(done.settled, Ordering::Relaxed);
+                    return Ok(Applied { counts: done.counts });
+                }
+                // All bad rows are known only when each statement was searched.
+                Ok(done) if care == Care::Careful => return Err(SinkError::Rejected(done.rejected)),
+                Ok(_) => care = Care::Careful,
+                Err(Failure::Data(_)) if care == Care::Brisk => care = Care::Careful,
+                Err(Failure::Again(reason)) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    warn!(sink = self.errors.sink, attempt, reason, "transaction tried again");
+                    // The other one needs a moment to finish; two of us must not wait the same time.
+                    let wait_ms = u64::from(attempt * attempt) * 10 + u64::from(std::process::id() % 10);
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                }
+                Err(failure) => return Err(self.stop(failure)),
+            }
+        }
+    }
+
+    async fn retry_parked(&self) -> Result<Unparked, SinkError> {
+        self.prepare().await?;
+        let mine = self.mine();
+        let mut tx = self.begin().await?;
+        let retried = self.retry_in(&mut *tx, &mine).await.map_err(|failure| self.stop(failure))?;
+        tx.commit().await.map_err(|failure| self.stop(failure))?;
+        let settled = retried.settled + self.settled.swap(0, Ordering::Relaxed);
+        Ok(Unparked { settled, ..retried })
+    }
+
+    async fn forget_parked(&self, rows: &[Rejected]) -> Result<(), SinkError> {
+        self.prepare().await?;
+        let mut tx = self.begin().await?;
+        for row in rows {
+            let gone = [(row.key.as_str(), row.version.0)];
+            tx.unpark(&row.at.topic, &gone).await.map_err(|failure| self.stop(failure))?;
+        }
+        tx.commit().await.map_err(|failure| self.stop(failure))
+    }
+
+    /// Parked rows count as held, with the version that waits.
+    async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
+        self.prepare().await?;
+        let Some(place) = self.tables.of_topic(&of.topic.name) else { return Ok(None) };
+        let table = &self.tables.0[place];
+        // Other partitions' keys lie between: read as many as fill a page when they are spread evenly.
+        let chunk = u32::try_from(limit.saturating_mul(table.subject.partitions as usize)).unwrap_or(u32::MAX);
+        let chunk = chunk.clamp(1, HELD_AT_ONCE);
+        let mut held: Vec<Held> = Vec::new();
+        let mut last = after.map(|key| key.as_str().to_owned());
+        let mut tx = self.begin().await?;
+        loop {
+            let rows = tx.held(table, last.as_deref(), chunk).await.map_err(|failure| self.stop(failure))?;
+            let at_end = rows.len() < chunk as usize;
+            for row in rows {
+                // The parked change of a key comes before its row.
+                let seen = last.as_deref() == Some(row.key.as_str());
+                last = Some(row.key.as_str().to_owned());
+                if !seen && table.partition_of(&row.key) == of.partition {
+                    held.push(row);
+                }
+            }
+            if at_end || held.len() >= limit {
+                break;
+            }
+        }
+        held.truncate(limit);
+        tx.rollback().await.map_err(|failure| self.stop(failure))?;
+        Ok(Some(held))
+    }
+
+    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
+        self.prepare().await?;
+        let mut tx = self.begin().await?;
+        for assigned in of {
+            let at = assigned.at();
+            let row = tx.offset(&at).await.map_err(|failure| self.stop(failure))?;
+            let mine = row.filter(|row| row.epoch == assigned.epoch.0 && row.incarnation == assigned.incarnation.0);
+            let Some(row) = mine else { return Err(SinkError::Fenced { at }) };
+            let swept = OffsetRow { sweeping: false, ..row };
+            tx.place(&at, &swept).await.map_err(|failure| self.stop(failure))?;
+        }
+        tx.commit().await.map_err(|failure| self.stop(failure))
+    }
+
+    /// Drops nothing durable: the offsets stay for the next owner.
+    async fn revoked(&self, partitions: &[TopicPartition]) -> Result<(), SinkError> {
+        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+        mine.retain(|at, _| !partitions.contains(at));
+        Ok(())
+    }
+}
+
+/// What a batch came to.
+struct Done {
+    counts: Counts,
+    rejected: Vec<Rejected>,
+    /// Rows that had been waiting and are settled now.
+    settled: u64,
+}
+
+impl SqlSink {
+    /// One attempt at a batch.
+    async fn write(&self, batch: &Batch, care: Care) -> Result<Done, Failure> {
+        let mut tx = self.database.begin().await?;
+        match self.write_in(&mut *tx, batch, care).await {
+            Ok(done) if done.rejected.is_empty() => {
+                tx.commit().await?;
+                Ok(done)
+            }
+            Ok(done) => {
+                tx.rollback().await?;
+                Ok(done)
+            }
+            // Dropping the transaction rolls it back, if the connection still lives.
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn write_in(&self, tx: &mut dyn Transaction, batch: &Batch, care: Care) -> Result<Done, Failure> {
+        let mut fates = Fates::new();
+        let mut items = Vec::with_capacity(batch.len());
+        let mut first = 0;
+        for part in &batch.parts {
+            let tags = first..first + part.deliveries.len();
+            first = tags.end;
+            if offsets::claim(tx, part).await? == Claim::Written {
+                fates.extend(tags.map(|tag| (tag, Fate::Unchanged)));
+                continue;
+            }
+            let topic = &part.of.topic.name;
+            let unmapped = || self.errors.refused(format!("no table for topic {topic}"), "map the topic to a table");
+            let place = self.tables.of_topic(topic).ok_or_else(unmapped)?;
+            for (tag, delivery) in tags.zip(&part.deliveries) {
+                match self.decoder.item(&self.tables, place, tag, delivery, part.sweeping, &*self.database) {
+                    Ok(item) => items.push(item),
+                    Err(reason) => {
+                        fates.insert(tag, Fate::Rejected(reason));
+                    }
+                }
+            }
+        }
+        let waiting = parked::load(tx, &self.decoder, &self.tables, &self.mine(), first, &*self.database).await?;
+        fates.extend(write::write(tx, &self.tables, items, waiting.items.clone(), care).await?);
+        let settled = parked::keep(tx, &waiting, &fates).await?;
+        parked::park(tx, batch, &fates).await?;
+        Ok(account(batch, &fates, settled))
+    }
+
+    async fn retry_in(&self, tx: &mut dyn Transaction, mine: &[Mine]) -> Result<Unparked, Failure> {
+        if self.retries.fetch_add(1, Ordering::Relaxed).is_multiple_of(RETRIES_PER_PURGE) {
+            tx.purge_deleted(millis(self.keep_deleted)).await?;
+        }
+        let waiting = parked::load(tx, &self.decoder, &self.tables, mine, 0, &*self.database).await?;
+        let fates = write::write(tx, &self.tables, Vec::new(), waiting.items.clone(), Care::Careful).await?;
+        let settled = parked::keep(tx, &waiting, &fates).await?;
+        let expired = tx.expired(mine, millis(self.park_limit), parked::AT_ONCE).await?;
+        let expired = expired.into_iter().map(|row| self.decoder.letter(row)).collect();
+        Ok(Unparked { settled, waiting: tx.waiting(mine).await?, expired })
+    }
+}
+
+fn account(batch: &Batch, fates: &Fates, settled: u64) -> Done {
+    let counts = Counts { read: batch.len() as u64, ..Counts::default() };
+    let mut done = Done { counts, rejected: Vec::new(), settled };
+    let deliveries = batch.parts.iter().flat_map(|part| part.deliveries.iter().map(move |delivery| (part, delivery)));
+    for (tag, (part, delivery)) in deliveries.enumerate() {
+        match fates.get(&tag) {
+            Some(Fate::Delivered) => done.counts.delivered += 1,
+            Some(Fate::Unchanged) => done.counts.unchanged += 1,
+            Some(Fate::Stale) => done.counts.stale += 1,
+            Some(Fate::Parked(_)) => done.counts.parked += 1,
+            Some(Fate::Rejected(reason)) => done.rejected.push(Rejected {
+                at: part.of.at(),
+                key: delivery.key.clone(),
+                version: delivery.version,
+                reason: reason.clone(),
+            }),
+            // In no count: the ledger won't balance, and the runner says so.
+            None => {}
+        }
+    }
+    done
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,242 @@
+//! The mapping, worked out against the topics' schemas: what the statements are built from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use schemas::{Key, Kind, Schema};
+
+use super::cell::{Cell, Shape};
+use super::config::{OnDelete, SqlConfig, TableMapping};
+
+/// A topic, as far as the sink needs to know it.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub(super) topic: Arc<str>,
+    pub(super) schema: Arc<Schema>,
+    /// The fields the key is made of.
+    pub(super) key_fields: Vec<String>,
+    /// How many leading parts of the key choose the partition.
+    pub(super) partition_parts: usize,
+    pub(super) partitions: u32,
+}
+
+/// One table and the entity that fills it.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) entity: String,
+    pub(super) subject: Subject,
+    pub(super) name: String,
+    pub(super) columns: Vec<Column>,
+    /// The column of the table's own identity.
+    pub(super) key: Option<String>,
+    /// Places in `columns` by which rows are adopted.
+    pub(super) matching: Vec<usize>,
+    pub(super) initial: Vec<(String, Cell)>,
+    pub(super) on_delete: OnDelete,
+    pub(super) unique: Vec<Vec<String>>,
+}
+
+/// One column that an entity's field fills.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// The field's place in the schema.
+    pub(super) field: usize,
+    pub(super) shape: Shape,
+    /// Kept up to date, not only set on insert.
+    pub(super) owned: bool,
+    /// The entity of the parent whose key the field holds.
+    pub(super) refers: Option<String>,
+}
+
+/// All tables, parents before children.
+#[derive(Debug)]
+pub(super) struct Tables(pub(super) Vec<Table>);
+
+impl Tables {
+    /// Fails with everything that is wrong with the mapping.
+    pub(super) fn new(config: &SqlConfig, subjects: &[Subject]) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut tables = Vec::new();
+        for mapping in &config.tables {
+            match subjects.iter().find(|subject| *subject.topic == mapping.topic) {
+                Some(subject) => tables.push(Table::new(mapping, subject, &config.on_delete, &mut problems)),
+                None => problems.push(format!("{}: no topic {}", mapping.entity, mapping.topic)),
+            }
+        }
+        for (what, names) in [
+            ("entity", config.tables.iter().map(|m| &m.entity).collect::<Vec<_>>()),
+            ("topic", config.tables.iter().map(|m| &m.topic).collect()),
+            ("table", config.tables.iter().map(|m| &m.table).collect()),
+        ] {
+            let mut seen = BTreeSet::new();
+            let twice = names.into_iter().filter(|name| !seen.insert(*name));
+            problems.extend(twice.map(|name| format!("{what} {name} is mapped twice")));
+        }
+        for child in &tables {
+            for (column, parent) in child.parents() {
+                match tables.iter().find(|table| table.entity == parent) {
+                    None => problems.push(format!("{}.{column} refers to {parent}, which isn't mapped", child.name)),
+                    Some(table) if table.key.is_none() => problems.push(format!(
+                        "{}.{column} refers to {parent}, whose table {} has no `key`",
+                        child.name, table.name
+                    )),
+                    Some(_) => {}
+                }
+            }
+        }
+        let tables = parents_first(tables, &mut problems);
+        if problems.is_empty() { Ok(Self(tables)) } else { Err(problems) }
+    }
+
+    pub(super) fn of_topic(&self, topic: &str) -> Option<usize> {
+        self.0.iter().position(|table| *table.subject.topic == *topic)
+    }
+
+    pub(super) fn of_entity(&self, entity: &str) -> Option<&Table> {
+        self.0.iter().find(|table| table.entity == entity)
+    }
+}
+
+/// A child stands behind all its parents. A table may refer to itself, but a longer circle has no order.
+fn parents_first(mut tables: Vec<Table>, problems: &mut Vec<String>) -> Vec<Table> {
+    let mut sorted: Vec<Table> = Vec::with_capacity(tables.len());
+    while !tables.is_empty() {
+        let waits = |table: &Table| {
+            table.parents().any(|(_, parent)| parent != table.entity && tables.iter().any(|t| t.entity == parent))
+        };
+        let Some(next) = tables.iter().position(|table| !waits(table)) else {
+            let names: Vec<_> = tables.iter().map(|table| table.entity.as_str()).collect();
+            problems.push(format!("{} refer to each other in a circle", names.join(", ")));
+            break;
+        };
+        sorted.push(tables.remove(next));
+    }
+    sorted
+}
+
+impl Table {
+    fn new(mapping: &TableMapping, subject: &Subject, on_delete: &OnDelete, problems: &mut Vec<String>) -> Self {
+        let table = &mapping.table;
+        let schema = &subject.schema;
+        let named: BTreeMap<String, String> = match &mapping.columns {
+            Some(columns) => columns.clone(),
+            None => schema.fields().iter().map(|field| (field.name.clone(), field.name.clone())).collect(),
+        };
+        let mut columns = Vec::new();
+        for (place, field) in schema.fields().iter().enumerate() {
+            let Some(column) = named.get(&field.name) else { continue };
+            let refers = mapping.refers.get(column).cloned();
+            if refers.is_some() && !can_be_a_key(&field.kind) {
+                problems
+                    .push(format!("{table}.{column} refers to another table, but {} is a {}", field.name, field.kind));
+            }
+            let is_identity = mapping.key.as_ref() == Some(column);
+            let owned = match &mapping.owned {
+                Some(owned) => owned.contains(column),
+                None => !is_identity,
+            };
+            if is_identity && owned {
+                problems.push(format!("{table}.{column} is the table's identity: it can't be among `owned`"));
+            }
+            columns.push(Column { name: column.clone(), field: place, shape: Shape::of(&field.kind), owned, refers });
+        }
+        for field in named.keys().filter(|field| schema.field(field).is_none()) {
+            problems.push(format!("{table}: {} has no field {field}", schema.name()));
+        }
+        let mut seen = BTreeSet::new();
+        for column in named.values().chain(mapping.initial.keys()) {
+            if !seen.insert(column) {
+                problems.push(format!("{table}.{column} is filled twice"));
+            }
+            if [MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH].contains(&column.as_str()) {
+                problems.push(format!("{table}.{column} is Muster's own column"));
+            }
+        }
+        let is_mapped = |column: &String| columns.iter().any(|c| c.name == *column);
+        let by_default = || {
+            let fields = subject.key_fields.iter().map(|field| named.get(field).cloned());
+            // An entity whose key isn't in its table has nothing to be recognised by.
+            fields.collect::<Option<Vec<_>>>().unwrap_or_default()
+        };
+        let matching = mapping.matching.clone().unwrap_or_else(by_default);
+        for (key, names) in [
+            ("match", &matching),
+            ("owned", mapping.owned.as_ref().unwrap_or(&Vec::new())),
+            ("refers", &mapping.refers.keys().cloned().collect()),
+            ("key", &mapping.key.iter().cloned().collect()),
+            ("unique", &mapping.unique.concat()),
+        ] {
+            let unknown = names.iter().filter(|name| !is_mapped(name));
+            problems.extend(unknown.map(|name| format!("{table}: `{key}` names {name}, which no field fills")));
+        }
+        let on_delete = mapping.on_delete.clone().unwrap_or_else(|| on_delete.clone());
+        if let OnDelete::Soft { column, .. } = &on_delete {
+            if is_mapped(column) {
+                problems.push(format!("{table}.{column} says that a row is gone: no field can fill it"));
+            }
+        }
+        let matching = matching.iter().filter_map(|name| columns.iter().position(|c| c.name == *name)).collect();
+        Self {
+            entity: mapping.entity.clone(),
+            subject: subject.clone(),
+            name: table.clone(),
+            columns,
+            key: mapping.key.clone(),
+            matching,
+            initial: mapping.initial.iter().map(|(column, value)| (column.clone(), Cell::from(value))).collect(),
+            on_delete,
+            unique: mapping.unique.clone(),
+        }
+    }
+
+    /// Columns that refer, with their parents' entities.
+    pub(super) fn parents(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.columns.iter().filter_map(|column| Some((column.name.as_str(), column.refers.as_deref()?)))
+    }
+
+    pub(super) fn has_parents(&self) -> bool {
+        self.parents().next().is_some()
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.subject.topic
+    }
+
+    /// The partition of the topic that a key lies in.
+    pub(super) fn partition_of(&self, key: &Key) -> u32 {
+        schemas::partition_of(key.prefix(self.subject.partition_parts).as_bytes(), self.subject.partitions)
+    }
+
+    /// Whether the mapping says that only one row may have these columns' values.
+    pub(super) fn is_natural_key(&self, columns: &[String]) -> bool {
+        let same =
+            |others: &[String]| others.len() == columns.len() && others.iter().all(|other| columns.contains(other));
+        let matching: Vec<String> = self.matching.iter().map(|place| self.columns[*place].name.clone()).collect();
+        self.unique.iter().any(|unique| same(unique)) || same(&matching) || same(self.key.as_slice())
+    }
+
+    /// The column that says that a row is gone, and with what.
+    pub(super) fn soft(&self) -> Option<(&str, Option<Cell>)> {
+        match &self.on_delete {
+            OnDelete::Hard => None,
+            OnDelete::Soft { column, value } => Some((column, value.as_ref().map(Cell::from))),
+        }
+    }
+}
+
+/// Ours in every table: the entity's key, the version and the hash that were written.
+pub(super) const MUSTER_KEY: &str = "muster_key";
+pub(super) const MUSTER_VERSION: &str = "muster_version";
+pub(super) const MUSTER_HASH: &str = "muster_hash";
+/// Stands in `muster_hash` of a row that was deleted softly.
+pub(super) const GONE: &str = "deleted";
+
+/// A name as SQL takes it, whatever stands in it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn can_be_a_key(kind: &Kind) -> bool {
+    matches!(kind, Kind::String | Kind::Uuid | Kind::Enum(_) | Kind::Int | Kind::Long)
+}

@@ -1,0 +1,7 @@
+//! The sink, run: a small hospital's rota (wards, nurses, shifts) on each database.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod rota;
+mod sqlite;
+mod suite;

@@ -1,0 +1,91 @@
+//! The suite on SQLite files, and what only SQLite has.
+
+use async_trait::async_trait;
+use pipeline::sink::SinkError;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::{AssertSqlSafe, Row};
+
+use super::rota::*;
+use super::suite::suite;
+
+struct File {
+    folder: tempfile::TempDir,
+    pool: SqlitePool,
+}
+
+impl File {
+    async fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("rota.db")).create_if_missing(true);
+        let pool = SqlitePool::connect_with(options).await.unwrap();
+        Some(Self { folder, pool })
+    }
+}
+
+#[async_trait]
+impl Target for File {
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.folder.path().join("rota.db").display())
+    }
+
+    async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
+    }
+
+    async fn rows(&self, sql: &str) -> Vec<String> {
+        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&self.pool).await.unwrap();
+        let text = |row: &sqlx::sqlite::SqliteRow, at: usize| {
+            row.try_get_unchecked::<Option<String>, _>(at).unwrap().unwrap_or("-".to_owned())
+        };
+        rows.iter().map(|row| (0..row.columns().len()).map(|at| text(row, at)).collect::<Vec<_>>().join(" ")).collect()
+    }
+}
+
+suite!(File::new().await =>
+    a_replay_changes_nothing,
+    a_row_never_goes_back,
+    an_empty_batch_moves_offsets,
+    a_former_owner_is_fenced,
+    a_gap_is_not_skipped,
+    a_lost_answer_is_found_out,
+    the_topic_wins_in_a_sweep,
+    a_sweep_goes_on_after_a_restart,
+    a_child_waits_for_its_parents,
+    a_parked_row_gives_way_to_a_newer_change,
+    who_waits_too_long_becomes_a_letter,
+    a_contradiction_waits_until_the_value_is_free,
+    one_bad_row_costs_one_row,
+    a_malformed_change_is_named,
+    rows_that_are_there_are_adopted,
+    initial_values_are_set_once,
+    a_soft_delete_can_be_taken_back,
+    parents_and_children_go_together,
+    a_tree_arrives_at_once,
+    held_keys_come_in_order,
+    the_plan_says_what_is_missing,
+    a_dropped_column_needs_a_person,
+);
+
+#[tokio::test]
+async fn a_locked_file_is_waited_for() {
+    let target = File::new().await.unwrap();
+    let mut config = config(&target);
+    config.lock_timeout = std::time::Duration::from_millis(50);
+    let mut runner = Runner::with(config, 1).await;
+    let lock = target.pool.begin_with("begin immediate").await.unwrap();
+    let busy = runner.try_apply(&[ward("icu", 1)]).await;
+    assert!(matches!(busy, Err(SinkError::Unavailable { .. })), "{busy:?}");
+    drop(lock);
+    target.execute("select 1").await;
+    runner.apply(&[ward("icu", 1)]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_needs_a_person() {
+    let target = File::new().await.unwrap();
+    let path = target.folder.path().join("letter.txt");
+    std::fs::write(&path, "Dear Ann, this is not a database, however long the letter may get.".repeat(99)).unwrap();
+    let mut config = config(&target);
+    config.url = crate::sql::DatabaseUrl::new(format!("sqlite://{}", path.display()));
+    assert!(matches!(Runner::try_with(config, 1).await, Err(SinkError::Refused { .. })));
+}

@@ -1,0 +1,191 @@
+//! What the two databases do differently: one open transaction, seen from [`super::write`].
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use pipeline::change::Epoch;
+use pipeline::log::TopicPartition;
+use pipeline::sink::{Held, Stored};
+use schemas::Key;
+
+use super::cell::Cell;
+use super::failure::{Failure, Fault};
+use super::plan::{Catalog, Plan};
+use super::table::Table;
+
+/// A change on its way to its table.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    /// Whose fate it is: the place in the list of fates.
+    pub(super) tag: usize,
+    /// Place in [`super::table::Tables`].
+    pub(super) table: usize,
+    pub(super) key: Key,
+    pub(super) version: i64,
+    pub(super) hash: Option<String>,
+    /// Wins whatever its version.
+    pub(super) forced: bool,
+    /// One per column; parents by their keys. `None`: delete.
+    pub(super) cells: Option<Vec<Cell>>,
+}
+
+/// An item that must be written, with what the target holds of its key.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) item: Item,
+    pub(super) state: State,
+    /// The cells with parents' identities, once they are known.
+    pub(super) resolved: Option<Vec<Cell>>,
+    /// A row of somebody else's is taken over.
+    pub(super) adopts: bool,
+}
+
+impl Pending {
+    pub(super) fn cells(&self) -> &[Cell] {
+        self.resolved.as_deref().or(self.item.cells.as_deref()).unwrap_or_default()
+    }
+}
+
+/// What the target holds of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) row: Option<HeldRow>,
+    /// The version of a hard delete.
+    pub(super) deleted: Option<i64>,
+    pub(super) parked: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HeldRow {
+    /// `None`: adopted and never written.
+    pub(super) version: Option<i64>,
+    pub(super) hash: Option<String>,
+}
+
+impl State {
+    /// The newest version that arrived here, applied or not.
+    pub(super) fn newest(&self) -> Option<i64> {
+        // What is parked was newer than all else when it came, or stood above versions by a sweep.
+        self.parked.or_else(|| self.applied())
+    }
+
+    /// The newest version that was carried out.
+    pub(super) fn applied(&self) -> Option<i64> {
+        self.row.as_ref().and_then(|row| row.version).max(self.deleted)
+    }
+}
+
+/// What is kept of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OffsetRow {
+    /// Empty until the first batch.
+    pub(super) incarnation: String,
+    pub(super) next: i64,
+    pub(super) epoch: i64,
+    pub(super) at_ms: i64,
+    pub(super) sweeping: bool,
+}
+
+/// A parked change, as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Parked {
+    pub(super) topic: String,
+    pub(super) partition: u32,
+    pub(super) key: Key,
+    pub(super) version: i64,
+    pub(super) hash: Option<String>,
+    pub(super) forced: bool,
+    /// Schema text and Avro body; `None`: delete.
+    pub(super) payload: Option<(String, Vec<u8>)>,
+    pub(super) code: String,
+    pub(super) reason: String,
+    /// Waiting won't help: becomes a dead letter next time.
+    pub(super) hopeless: bool,
+}
+
+/// What a statement does to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Delete,
+    Upsert,
+}
+
+/// A partition and the epoch under which it is ours.
+pub(super) type Mine = (TopicPartition, Epoch);
+
+/// A database.
+#[async_trait]
+pub(super) trait Database: Send + Sync {
+    /// What is there.
+    async fn catalog(&self) -> Result<Catalog, Failure>;
+    /// What must be done so that the tables can be written.
+    fn plan(&self, catalog: &Catalog) -> Plan;
+    /// Works the plan out again under a lock and carries it out whole or not at all.
+    async fn migrate(&self) -> Result<Plan, Failure>;
+    /// Remembers column types for the statements.
+    fn learn(&self, catalog: &Catalog);
+    async fn begin(&self) -> Result<Box<dyn Transaction>, Failure>;
+    /// Why a value can't be written whatever its column; checked before anything is sent.
+    fn unwritable(&self, text: &str) -> Option<&'static str>;
+}
+
+/// An open transaction. Dropped without [`commit`](Self::commit), it never happened.
+#[async_trait]
+pub(super) trait Transaction: Send {
+    /// Takes a partition over: the epoch is mine unless a later one stands there. Answers what is there now.
+    async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure>;
+    /// Moves the offset if nothing else has. `false`: something has.
+    async fn advance(&mut self, at: &TopicPartition, expected: i64, to: &OffsetRow) -> Result<bool, Failure>;
+    /// What is kept of a partition; nobody changes it until the transaction ends.
+    async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure>;
+    /// Sets the offset whatever stands there. Only after [`offset`](Self::offset).
+    async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure>;
+
+    /// What the target holds of these keys. Keys it doesn't know are left out.
+    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<HashMap<String, State>, Failure>;
+    /// The identities of the rows with these keys.
+    async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure>;
+    /// How many rows that aren't ours each item could adopt: 0, 1, or 2 for more.
+    async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure>;
+    /// Deletes or upserts all rows, or fails. Rows are sorted by key.
+    async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
+    /// Says more exactly what is wrong with the only row of a failed statement.
+    async fn explain(&mut self, table: &Table, row: &Pending, fault: Fault) -> Result<Fault, Failure>;
+
+    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, i64)]) -> Result<(), Failure>;
+    async fn forget_deleted(&mut self, topic: &str, keys: &[&str]) -> Result<(), Failure>;
+    async fn purge_deleted(&mut self, older_than_ms: i64) -> Result<(), Failure>;
+
+    async fn park(&mut self, rows: &[Parked]) -> Result<(), Failure>;
+    /// Parked rows of my partitions, least often tried first.
+    async fn parked(&mut self, mine: &[Mine], limit: u32) -> Result<Vec<Parked>, Failure>;
+    /// The same rows are still waiting.
+    async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure>;
+    async fn unpark(&mut self, topic: &str, rows: &[(&str, i64)]) -> Result<(), Failure>;
+    /// How many of my partitions' rows are waiting.
+    async fn waiting(&mut self, mine: &[Mine]) -> Result<u64, Failure>;
+    /// Rows that have waited longer than this, or are hopeless.
+    async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure>;
+
+    /// Keys after `after` (from the first one without), in the order of their bytes: rows and parked rows. A key may come twice, parked first.
+    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure>;
+
+    async fn savepoint(&mut self) -> Result<(), Failure>;
+    async fn rollback_to(&mut self) -> Result<(), Failure>;
+    async fn release(&mut self) -> Result<(), Failure>;
+    async fn rollback(self: Box<Self>) -> Result<(), Failure>;
+    async fn commit(self: Box<Self>) -> Result<(), Failure>;
+}
+
+impl OffsetRow {
+    /// `None` where nothing was ever written.
+    pub(super) fn stored(&self) -> Option<Stored> {
+        let written = !self.incarnation.is_empty();
+        written.then(|| Stored {
+            incarnation: pipeline::change::Incarnation(self.incarnation.clone()),
+            next: pipeline::log::Offset(self.next),
+            at_ms: self.at_ms,
+            sweeping: self.sweeping,
+        })
+    }
+}

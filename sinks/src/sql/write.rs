@@ -1,0 +1,370 @@
+//! Carries changes out inside one transaction: judges versions, orders deletes and upserts, finds bad rows by halves,
+//! parks what must wait. The same for both databases.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use pipeline::reject::Reason;
+
+use super::failure::{Failure, Fault, FaultKind, reason};
+use super::table::{GONE, Table, Tables};
+use super::transaction::{Item, Operation, Pending, State, Transaction};
+
+/// Rows that wait for rows of the same transaction are tried again this often: the depth of a tree that arrives at once.
+const ROUNDS: usize = 16;
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    Delivered,
+    Unchanged,
+    Stale,
+    Parked(Reason),
+    Rejected(Reason),
+}
+
+/// What became of the items, by tag. After [`write`], the whole batch is in it.
+pub(super) type Fates = BTreeMap<usize, Fate>;
+
+/// How a failing statement is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// As a failure of the whole: no savepoints.
+    Brisk,
+    /// The bad rows are found, the others are written.
+    Careful,
+}
+
+/// Writes a batch and tries `waiting` rows again. Rejected items leave the transaction good for nothing but a rollback.
+pub(super) async fn write(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    batch: Vec<Item>,
+    waiting: Vec<Item>,
+    care: Care,
+) -> Result<Fates, Failure> {
+    let mut fates = Fates::new();
+    let arrived: HashSet<(usize, schemas::Key)> = batch.iter().map(|item| (item.table, item.key.clone())).collect();
+    let pending = judge(tx, tables, batch, false, &mut fates).await?;
+    let mut parked = round(tx, tables, pending, care, &mut fates).await?;
+
+    // A change of the same key has just come, and decides what becomes of the waiting one.
+    let waiting = waiting.into_iter().filter(|item| !arrived.contains(&(item.table, item.key.clone()))).collect();
+    parked.extend(judge(tx, tables, waiting, true, &mut fates).await?);
+    for _ in 0..ROUNDS {
+        if parked.is_empty() {
+            break;
+        }
+        let before = parked.len();
+        parked = round(tx, tables, parked, Care::Careful, &mut fates).await?;
+        if parked.len() == before {
+            break;
+        }
+    }
+    Ok(fates)
+}
+
+/// Settles what the target has already, or has newer. The rest must be written.
+async fn judge(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    items: Vec<Item>,
+    was_parked: bool,
+    fates: &mut Fates,
+) -> Result<Vec<Pending>, Failure> {
+    let mut pending = Vec::with_capacity(items.len());
+    for (place, items) in by_table(items, |item| item.table) {
+        let table = &tables.0[place];
+        let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
+        let mut states = tx.states(table, &keys).await?;
+        let mut settled: Vec<(String, i64)> = Vec::new();
+        for item in items {
+            let state = states.remove(item.key.as_str()).unwrap_or_default();
+            let known = if was_parked { state.applied() } else { state.newest() };
+            match verdict(&item, &state, known) {
+                Some(fate) => {
+                    if was_parked {
+                        settled.push((item.key.as_str().to_owned(), item.version));
+                    }
+                    fates.insert(item.tag, fate);
+                }
+                None => pending.push(Pending { item, state, resolved: None, adopts: false }),
+            }
+        }
+        let settled: Vec<_> = settled.iter().map(|(key, version)| (key.as_str(), *version)).collect();
+        tx.unpark(table.topic(), &settled).await?;
+    }
+    Ok(pending)
+}
+
+/// `None`: write it.
+fn verdict(item: &Item, state: &State, known: Option<i64>) -> Option<Fate> {
+    let known = known?;
+    if item.forced {
+        let same_row = |row: &super::transaction::HeldRow| match &item.cells {
+            Some(_) => row.version == Some(item.version) && row.hash.is_some() && row.hash == item.hash,
+            None => row.version == Some(item.version) && row.hash.as_deref() == Some(GONE),
+        };
+        let nothing_else = state.deleted.is_none() && state.parked.is_none();
+        return (nothing_else && state.row.as_ref().is_some_and(same_row)).then_some(Fate::Unchanged);
+    }
+    match item.version.cmp(&known) {
+        std::cmp::Ordering::Less => Some(Fate::Stale),
+        std::cmp::Ordering::Equal => Some(Fate::Unchanged),
+        std::cmp::Ordering::Greater => None,
+    }
+}
+
+/// Child deletes, parent deletes, parent upserts, child upserts. Answers what must wait.
+async fn round(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    pending: Vec<Pending>,
+    care: Care,
+    fates: &mut Fates,
+) -> Result<Vec<Pending>, Failure> {
+    let (puts, deletes): (Vec<_>, Vec<_>) = pending.into_iter().partition(|row| row.item.cells.is_some());
+    let mut parked = Vec::new();
+    for (place, rows) in by_table(deletes, |row| row.item.table).into_iter().rev() {
+        parked.extend(delete(tx, &tables.0[place], rows, care, fates).await?);
+    }
+    for (place, rows) in by_table(puts, |row| row.item.table) {
+        parked.extend(put(tx, tables, &tables.0[place], rows, care, fates).await?);
+    }
+    Ok(parked)
+}
+
+async fn delete(
+    tx: &mut dyn Transaction,
+    table: &Table,
+    rows: Vec<Pending>,
+    care: Care,
+    fates: &mut Fates,
+) -> Result<Vec<Pending>, Failure> {
+    let there: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_some()).collect();
+    let faults = isolated(tx, Operation::Delete, table, &there, care).await?;
+    let mut parked = Vec::new();
+    let mut gone = Vec::new();
+    for row in rows {
+        match faults.get(&row.item.tag) {
+            None => {
+                let was_there = row.state.row.as_ref().is_some_and(|held| held.hash.as_deref() != Some(GONE));
+                fates.insert(row.item.tag, if was_there { Fate::Delivered } else { Fate::Unchanged });
+                gone.push(row);
+            }
+            Some(fault) => set_aside(row, verdict_of(table, fault, reason::STILL_REFERRED_TO), fates, &mut parked),
+        }
+    }
+    // A soft-deleted row keeps its version itself.
+    let hard = gone.iter().filter(|row| table.soft().is_none() || row.state.row.is_none());
+    let hard: Vec<_> = hard.map(|row| (row.item.key.as_str(), row.item.version)).collect();
+    tx.remember_deleted(table.topic(), &hard).await?;
+    unpark(tx, table, gone.iter()).await?;
+    Ok(parked)
+}
+
+async fn put(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    table: &Table,
+    rows: Vec<Pending>,
+    care: Care,
+    fates: &mut Fates,
+) -> Result<Vec<Pending>, Failure> {
+    let mut parked = Vec::new();
+    let rows = find_parents(tx, tables, table, rows, fates, &mut parked).await?;
+    let rows = recognise(tx, table, rows, fates, &mut parked).await?;
+    let all: Vec<&Pending> = rows.iter().collect();
+    let faults = isolated(tx, Operation::Upsert, table, &all, care).await?;
+    let mut written = Vec::new();
+    for row in rows {
+        match faults.get(&row.item.tag) {
+            None => {
+                fates.insert(row.item.tag, Fate::Delivered);
+                written.push(row);
+            }
+            Some(fault) => set_aside(row, verdict_of(table, fault, reason::MISSING_PARENT), fates, &mut parked),
+        }
+    }
+    let revived = written.iter().filter(|row| row.state.deleted.is_some());
+    let revived: Vec<_> = revived.map(|row| row.item.key.as_str()).collect();
+    tx.forget_deleted(table.topic(), &revived).await?;
+    unpark(tx, table, written.iter()).await?;
+    Ok(parked)
+}
+
+async fn unpark(tx: &mut dyn Transaction, table: &Table, rows: impl Iterator<Item = &Pending>) -> Result<(), Failure> {
+    let settled = rows.filter_map(|row| Some((row.item.key.as_str(), row.state.parked?)));
+    let settled: Vec<_> = settled.collect();
+    tx.unpark(table.topic(), &settled).await
+}
+
+/// Puts parents' identities in the place of their keys. Rows without their parent wait.
+async fn find_parents(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    table: &Table,
+    mut rows: Vec<Pending>,
+    fates: &mut Fates,
+    parked: &mut Vec<Pending>,
+) -> Result<Vec<Pending>, Failure> {
+    if !table.has_parents() {
+        return Ok(rows);
+    }
+    for row in &mut rows {
+        row.resolved = row.item.cells.clone();
+    }
+    for (place, column) in table.columns.iter().enumerate() {
+        let Some(entity) = &column.refers else { continue };
+        // The mapping was checked: the entity has a table.
+        let Some(parent) = tables.of_entity(entity) else { continue };
+        let key_of = |row: &Pending| row.item.cells.as_ref().and_then(|cells| cells[place].as_text());
+        let keys: BTreeSet<String> = rows.iter().filter_map(key_of).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let identities = tx.identities(parent, &keys).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let Some(key) = key_of(&row) else {
+                found.push(row);
+                continue;
+            };
+            let Some(identity) = identities.get(&key) else {
+                let waits = Fate::Parked(reason::missing_parent(&table.name, &column.name, entity));
+                set_aside(row, waits, fates, parked);
+                continue;
+            };
+            if let Some(cells) = &mut row.resolved {
+                cells[place] = identity.clone();
+            }
+            found.push(row);
+        }
+        rows = found;
+    }
+    Ok(rows)
+}
+
+/// Finds rows that are already there and aren't ours.
+async fn recognise(
+    tx: &mut dyn Transaction,
+    table: &Table,
+    mut rows: Vec<Pending>,
+    fates: &mut Fates,
+    parked: &mut Vec<Pending>,
+) -> Result<Vec<Pending>, Failure> {
+    for row in &mut rows {
+        row.adopts = false;
+    }
+    if table.matching.is_empty() {
+        return Ok(rows);
+    }
+    let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none()).collect();
+    if new.is_empty() {
+        return Ok(rows);
+    }
+    let candidates = tx.candidates(table, &new).await?;
+    let counts: BTreeMap<usize, u8> = new.iter().map(|row| row.item.tag).zip(candidates).collect();
+    let mut taken: HashSet<Vec<Option<String>>> = HashSet::new();
+    let mut left = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        match counts.get(&row.item.tag) {
+            None | Some(0) => left.push(row),
+            Some(1) => {
+                let values = table.matching.iter().map(|place| row.cells()[*place].as_text()).collect();
+                // The first of a batch gets the row; the next one is a row of its own, or a contradiction.
+                row.adopts = taken.insert(values);
+                left.push(row);
+            }
+            Some(_) => {
+                let columns: Vec<&str> = table.matching.iter().map(|place| &*table.columns[*place].name).collect();
+                let fate = Fate::Rejected(reason::ambiguous(&table.name, &columns.join(", ")));
+                set_aside(row, fate, fates, parked);
+            }
+        }
+    }
+    Ok(left)
+}
+
+fn set_aside(row: Pending, fate: Fate, fates: &mut Fates, parked: &mut Vec<Pending>) {
+    let waits = matches!(fate, Fate::Parked(_));
+    fates.insert(row.item.tag, fate);
+    if waits {
+        parked.push(row);
+    }
+}
+
+fn verdict_of(table: &Table, fault: &Fault, reference: &'static str) -> Fate {
+    let because = |code| Reason::new(code, fault.text.clone());
+    match &fault.kind {
+        FaultKind::Reference => Fate::Parked(because(reference)),
+        FaultKind::Unique(columns) if table.is_natural_key(columns) => Fate::Parked(because(reason::CONTRADICTION)),
+        FaultKind::Unique(_) => Fate::Rejected(because("unique_violation")),
+        FaultKind::NotNull => Fate::Rejected(because("null_not_allowed")),
+        FaultKind::Check => Fate::Rejected(because("check_violation")),
+        FaultKind::Value => Fate::Rejected(because("value_refused")),
+    }
+}
+
+/// Runs the operation on all rows, or, where care is asked for, on all but the bad ones, which it answers by tag.
+async fn isolated(
+    tx: &mut dyn Transaction,
+    operation: Operation,
+    table: &Table,
+    rows: &[&Pending],
+    care: Care,
+) -> Result<BTreeMap<usize, Fault>, Failure> {
+    let mut faults = BTreeMap::new();
+    if rows.is_empty() {
+        return Ok(faults);
+    }
+    if care == Care::Brisk {
+        tx.run(operation, table, rows).await?;
+        return Ok(faults);
+    }
+    let mut parts = vec![rows];
+    while let Some(part) = parts.pop() {
+        tx.savepoint().await?;
+        match tx.run(operation, table, part).await {
+            Ok(()) => tx.release().await?,
+            Err(Failure::Data(fault)) => {
+                tx.rollback_to().await?;
+                if let [row] = part {
+                    let fault = tx.explain(table, row, fault).await?;
+                    faults.insert(row.item.tag, fault);
+                } else {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.push(right);
+                    parts.push(left);
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(faults)
+}
+
+/// By table, parents first, each sorted by key so that two writers meet the rows in the same order.
+fn by_table<T: Keyed>(rows: Vec<T>, table: impl Fn(&T) -> usize) -> Vec<(usize, Vec<T>)> {
+    let mut tables: BTreeMap<usize, Vec<T>> = BTreeMap::new();
+    for row in rows {
+        tables.entry(table(&row)).or_default().push(row);
+    }
+    for rows in tables.values_mut() {
+        rows.sort_by(|a, b| a.key().cmp(b.key()));
+    }
+    tables.into_iter().collect()
+}
+
+trait Keyed {
+    fn key(&self) -> &schemas::Key;
+}
+
+impl Keyed for Item {
+    fn key(&self) -> &schemas::Key {
+        &self.key
+    }
+}
+
+impl Keyed for Pending {
+    fn key(&self) -> &schemas::Key {
+        &self.item.key
+    }
+}
