@@ -1,0 +1,470 @@
+//! What an emitter remembers of one topic partition: per key the hash and version of its last change.
+//!
+//! The topic is the memory; this store is a disposable, ordered copy of its headers on local disk. It is saved with
+//! the incarnation and the offset it is caught up to, and thrown away when either doesn't fit.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::backends::InMemoryBackend;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use schemas::{ContentHash, Key};
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Epoch, Incarnation, Version};
+use crate::log::Offset;
+
+const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
+/// The number of the last complete pass in which a key was there.
+const SEEN: TableDefinition<&str, u64> = TableDefinition::new("seen");
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Raw records that were rejected before, by the hash of their bytes: they aren't rejected twice.
+const REJECTED: TableDefinition<&[u8], u64> = TableDefinition::new("rejected");
+
+/// Pages that are kept in RAM for each partition.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What is known of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The version of the record that is right.
+    pub version: Version,
+    /// Who wrote it.
+    pub writer: Epoch,
+    /// Where it stands.
+    pub offset: Offset,
+    /// `None`: deleted, or contents that must be written again.
+    pub hash: Option<ContentHash>,
+    /// The highest version of the key, right or not.
+    pub highest: Version,
+    /// The last offset of the key, right or not.
+    pub last: Offset,
+}
+
+impl Known {
+    /// Whether compaction would keep another record than the right one, or readers would take another for it.
+    pub fn needs_healing(&self) -> bool {
+        self.last != self.offset || self.highest != self.version
+    }
+
+    fn to_bytes(self) -> [u8; 57] {
+        let mut bytes = [0; 57];
+        let numbers = [self.version.0, self.writer.0, self.offset.0, self.highest.0, self.last.0];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        if let Some(hash) = self.hash {
+            bytes[40] = 1;
+            bytes[41..].copy_from_slice(&hash.0);
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 57] = bytes.try_into().ok()?;
+        let number = |i: usize| -> Option<i64> { Some(i64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().ok()?)) };
+        let hash = if bytes[40] == 1 { Some(ContentHash(bytes[41..].try_into().ok()?)) } else { None };
+        Some(Self {
+            version: Version(number(0)?),
+            writer: Epoch(number(1)?),
+            offset: Offset(number(2)?),
+            highest: Version(number(3)?),
+            last: Offset(number(4)?),
+            hash,
+        })
+    }
+}
+
+/// What holds for the store as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    incarnation: Incarnation,
+    /// Everything below is in the store.
+    next: Offset,
+    /// The highest version in the partition.
+    highest: Version,
+    /// The highest epoch that wrote to the partition.
+    writer: Epoch,
+    /// Keys that aren't deleted.
+    live: u64,
+    /// Complete passes over everything.
+    passes: u64,
+    /// When it was saved last, in ms since 1970.
+    saved_ms: i64,
+}
+
+/// The disposable store can't be used. Its file may be deleted: it is rebuilt from the topic.
+#[derive(Debug, thiserror::Error)]
+#[error("the local memory of {name} can't be used: {source} (its file may be deleted, it is rebuilt from the topic)")]
+pub struct MemoryError {
+    name: String,
+    source: Box<redb::Error>,
+}
+
+/// The store of one partition.
+pub struct Memory {
+    name: String,
+    db: Arc<Database>,
+    meta: Meta,
+}
+
+impl Memory {
+    /// Opens the store of `name` in `folder`, or in RAM where there is none. A store of another incarnation, or one
+    /// saved longer ago than `usable_for_ms` (tombstones may have gone since), begins anew; so does a damaged file.
+    pub fn open(
+        folder: Option<&Path>,
+        name: &str,
+        incarnation: &Incarnation,
+        now_ms: i64,
+        usable_for_ms: i64,
+    ) -> Result<Self, MemoryError> {
+        let failed = |source: redb::Error| MemoryError { name: name.to_owned(), source: Box::new(source) };
+        let db = match folder {
+            Some(folder) => open_file(folder, name).map_err(failed)?,
+            None => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(|e| failed(e.into()))?,
+        };
+        let fresh = Meta {
+            incarnation: incarnation.clone(),
+            next: Offset::START,
+            highest: Version(0),
+            writer: Epoch(-1),
+            live: 0,
+            passes: 0,
+            saved_ms: now_ms,
+        };
+        let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh };
+        let saved = memory.saved_meta().map_err(failed)?;
+        match saved {
+            Some(meta) if meta.incarnation == *incarnation && now_ms - meta.saved_ms < usable_for_ms => memory.meta = meta,
+            _ => memory.clear().map_err(failed)?,
+        }
+        Ok(memory)
+    }
+
+    /// Everything below is known.
+    pub fn next(&self) -> Offset {
+        self.meta.next
+    }
+
+    /// The highest version in the partition.
+    pub fn highest(&self) -> Version {
+        self.meta.highest
+    }
+
+    /// The highest epoch that wrote to the partition.
+    pub fn writer(&self) -> Epoch {
+        self.meta.writer
+    }
+
+    /// Keys that aren't deleted.
+    pub fn live(&self) -> u64 {
+        self.meta.live
+    }
+
+    /// Looks keys up, in their order.
+    pub fn get(&self, keys: &[&str]) -> Result<Vec<Option<Known>>, MemoryError> {
+        self.reading(|table| {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(table.get(*key)?.and_then(|row| Known::from_bytes(row.value())));
+            }
+            Ok(found)
+        })
+    }
+
+    /// The keys of a group that aren't deleted: the group's own key, and those that begin with it.
+    pub fn under(&self, group: &str) -> Result<Vec<(Key, Known)>, MemoryError> {
+        let (from, to) = (format!("{group}|"), format!("{group}}}"));
+        self.reading(|table| {
+            let mut found = Vec::new();
+            if let Some(known) = table.get(group)?.and_then(|row| Known::from_bytes(row.value())) {
+                found.push((group.to_owned(), known));
+            }
+            for row in table.range(from.as_str()..to.as_str())? {
+                let (key, known) = row?;
+                if let Some(known) = Known::from_bytes(known.value()) {
+                    found.push((key.value().to_owned(), known));
+                }
+            }
+            Ok(live_keys(found))
+        })
+    }
+
+    /// Keys behind `after` that aren't deleted, in key order; at most `limit`.
+    pub fn keys(&self, after: Option<&Key>, limit: usize) -> Result<Vec<(Key, Known)>, MemoryError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, |key| Excluded(key.as_str()));
+        self.reading(|table| {
+            let mut found = Vec::with_capacity(limit.min(1024));
+            for row in table.range::<&str>((from, Unbounded))? {
+                let (key, known) = row?;
+                match Known::from_bytes(known.value()) {
+                    Some(known) if known.hash.is_some() => found.push((key.value().to_owned(), known)),
+                    _ => continue,
+                }
+                if found.len() == limit {
+                    break;
+                }
+            }
+            Ok(live_keys(found))
+        })
+    }
+
+    /// Remembers keys, and that everything below `next` is known. `seen`: the keys are there in the system.
+    pub fn put(&mut self, keys: &[(Key, Known)], next: Offset, seen: bool) -> Result<(), MemoryError> {
+        let mut meta = self.meta.clone();
+        meta.next = meta.next.max(next);
+        let passes = meta.passes;
+        self.writing(|txn| {
+            let mut table = txn.open_table(KEYS)?;
+            let mut seen_table = txn.open_table(SEEN)?;
+            for (key, known) in keys {
+                let before = table.insert(key.as_str(), known.to_bytes().as_slice())?;
+                let was_live = before.and_then(|row| Known::from_bytes(row.value())).is_some_and(|k| k.hash.is_some());
+                match (was_live, known.hash.is_some()) {
+                    (false, true) => meta.live += 1,
+                    (true, false) => meta.live = meta.live.saturating_sub(1),
+                    _ => {}
+                }
+                meta.highest = meta.highest.max(known.highest);
+                meta.writer = meta.writer.max(known.writer);
+                if seen {
+                    seen_table.insert(key.as_str(), passes)?;
+                }
+            }
+            Ok(())
+        })?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Notes that these keys were there in the pass over everything that is under way.
+    pub fn mark_seen(&mut self, keys: &[Key]) -> Result<(), MemoryError> {
+        let pass = self.meta.passes + 1;
+        self.writing(|txn| {
+            let mut seen = txn.open_table(SEEN)?;
+            for key in keys {
+                seen.insert(key.as_str(), pass)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a complete pass over everything. Answers the keys that were absent from this pass and the one before it.
+    pub fn complete_pass(&mut self) -> Result<Vec<Key>, MemoryError> {
+        let pass = self.meta.passes + 1;
+        self.meta.passes = pass;
+        let mut absent = Vec::new();
+        let mut unknown = Vec::new();
+        let mut after: Option<Key> = None;
+        loop {
+            let page = self.keys(after.as_ref(), 4096)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let seen = self.seen(&page)?;
+            for ((key, _), seen) in page.into_iter().zip(seen) {
+                match seen {
+                    Some(seen) if seen + 2 <= pass => absent.push(key),
+                    Some(_) => {}
+                    // The store was rebuilt since it was last there: the count of passes begins now.
+                    None => unknown.push(key),
+                }
+            }
+        }
+        self.writing(|txn| {
+            let mut seen = txn.open_table(SEEN)?;
+            for key in &unknown {
+                seen.insert(key.as_str(), pass - 1)?;
+            }
+            Ok(())
+        })?;
+        self.save_now(self.meta.saved_ms)?;
+        Ok(absent)
+    }
+
+    fn seen(&self, page: &[(Key, Known)]) -> Result<Vec<Option<u64>>, MemoryError> {
+        let read = || -> Result<Vec<Option<u64>>, redb::Error> {
+            let table = self.db.begin_read()?.open_table(SEEN)?;
+            let mut found = Vec::with_capacity(page.len());
+            for (key, _) in page {
+                found.push(table.get(key.as_str())?.map(|row| row.value()));
+            }
+            Ok(found)
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Notes rejected raw records by the hash of their bytes; answers which of them are new.
+    pub fn note_rejected(&mut self, hashes: &[[u8; 16]]) -> Result<Vec<bool>, MemoryError> {
+        let pass = self.meta.passes;
+        let mut new = Vec::with_capacity(hashes.len());
+        self.writing(|txn| {
+            let mut rejected = txn.open_table(REJECTED)?;
+            for hash in hashes {
+                new.push(rejected.insert(hash.as_slice(), pass)?.is_none());
+            }
+            Ok(())
+        })?;
+        Ok(new)
+    }
+
+    /// Forgets that these raw records were rejected: their letters were not written after all, or are replayed.
+    pub fn forget_rejected(&mut self, hashes: &[[u8; 16]]) -> Result<(), MemoryError> {
+        self.writing(|txn| {
+            let mut rejected = txn.open_table(REJECTED)?;
+            for hash in hashes {
+                rejected.remove(hash.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes what is known durable, so that a restart need not scan it again.
+    pub fn save(&mut self, now_ms: i64) -> Result<(), MemoryError> {
+        self.save_now(now_ms)
+    }
+
+    fn save_now(&mut self, now_ms: i64) -> Result<(), MemoryError> {
+        self.meta.saved_ms = now_ms;
+        let meta = serde_json::to_vec(&self.meta).unwrap_or_default();
+        let write = || -> Result<(), redb::Error> {
+            let txn = self.db.begin_write()?;
+            txn.open_table(META)?.insert("meta", meta.as_slice())?;
+            txn.commit()?;
+            Ok(())
+        };
+        write().map_err(|source| self.failed(source))
+    }
+
+    fn saved_meta(&self) -> Result<Option<Meta>, redb::Error> {
+        let table = match self.db.begin_read()?.open_table(META) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(table.get("meta")?.and_then(|row| serde_json::from_slice(row.value()).ok()))
+    }
+
+    fn clear(&mut self) -> Result<(), redb::Error> {
+        let txn = self.db.begin_write()?;
+        txn.delete_table(KEYS)?;
+        txn.delete_table(SEEN)?;
+        txn.delete_table(META)?;
+        txn.open_table(KEYS)?;
+        txn.open_table(SEEN)?;
+        txn.open_table(REJECTED)?;
+        txn.commit()?;
+        Ok(())
+    }
+
+    fn reading<T>(
+        &self,
+        read: impl FnOnce(&redb::ReadOnlyTable<&str, &[u8]>) -> Result<T, redb::Error>,
+    ) -> Result<T, MemoryError> {
+        let run = || read(&self.db.begin_read()?.open_table(KEYS)?);
+        run().map_err(|source| self.failed(source))
+    }
+
+    /// Changes are kept in order but reach the disk with [`Self::save`]: what is lost with a crash is scanned again.
+    fn writing(
+        &self,
+        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), MemoryError> {
+        let run = || -> Result<(), redb::Error> {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::None)?;
+            write(&txn)?;
+            txn.commit()?;
+            Ok(())
+        };
+        run().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: redb::Error) -> MemoryError {
+        MemoryError { name: self.name.clone(), source: Box::new(source) }
+    }
+}
+
+fn open_file(folder: &Path, name: &str) -> Result<Database, redb::Error> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("{}.redb", name.replace(['|', '/'], "-")));
+    let open = || Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+    match open() {
+        Ok(db) => Ok(db),
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(redb::DatabaseError::DatabaseAlreadyOpen.into()),
+        Err(error) => {
+            tracing::warn!(memory = name, error = %error, "local memory is damaged, building it anew");
+            std::fs::remove_file(&path)?;
+            Ok(open()?)
+        }
+    }
+}
+
+fn live_keys(rows: Vec<(String, Known)>) -> Vec<(Key, Known)> {
+    let live = rows.into_iter().filter(|(_, known)| known.hash.is_some());
+    live.filter_map(|(key, known)| Some((Key::from_bytes(key.as_bytes()).ok()?, known))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn known(version: i64) -> Known {
+        Known {
+            version: Version(version),
+            writer: Epoch(1),
+            offset: Offset(version),
+            hash: Some(ContentHash([7; 16])),
+            highest: Version(version),
+            last: Offset(version),
+        }
+    }
+
+    fn key(text: &str) -> Key {
+        Key::from_bytes(text.as_bytes()).unwrap()
+    }
+
+    fn open(folder: Option<&Path>, life: &str) -> Memory {
+        Memory::open(folder, "register.applicant-0", &Incarnation(life.into()), 1_000, 10_000).unwrap()
+    }
+
+    #[test]
+    fn a_group_is_its_own_key_and_those_below_it_but_not_its_neighbours() {
+        let mut memory = open(None, "a");
+        let rows: Vec<_> = ["ada", "ada|s1|", "ada|s2|2022-01-01", "ada-2", "adam|s1|"].map(|k| (key(k), known(1))).into();
+        memory.put(&rows, Offset(5), false).unwrap();
+        let under: Vec<String> = memory.under("ada").unwrap().iter().map(|(k, _)| k.as_str().to_owned()).collect();
+        assert_eq!(under, ["ada", "ada|s1|", "ada|s2|2022-01-01"]);
+    }
+
+    #[test]
+    fn a_key_is_absent_after_two_complete_passes_without_it() {
+        let mut memory = open(None, "a");
+        memory.put(&[(key("ada"), known(1)), (key("grace"), known(2))], Offset(2), true).unwrap();
+        memory.mark_seen(&[key("ada")]).unwrap();
+        assert!(memory.complete_pass().unwrap().is_empty());
+        memory.mark_seen(&[key("ada")]).unwrap();
+        assert_eq!(memory.complete_pass().unwrap(), [key("grace")]);
+    }
+
+    #[test]
+    fn what_was_saved_is_there_after_a_restart_and_another_incarnation_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut memory = open(Some(folder.path()), "a");
+        memory.put(&[(key("ada"), known(1))], Offset(1), false).unwrap();
+        memory.save(1_000).unwrap();
+        drop(memory);
+        assert_eq!(open(Some(folder.path()), "a").next(), Offset(1));
+        let anew = open(Some(folder.path()), "b");
+        assert_eq!((anew.next(), anew.live()), (Offset(0), 0));
+        assert!(anew.keys(None, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_file_is_built_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("register.applicant-0.redb"), b"garbage").unwrap();
+        assert_eq!(open(Some(folder.path()), "a").next(), Offset(0));
+    }
+}

@@ -1,0 +1,628 @@
+//! Makes every change: compares what a component states with what the topic holds, and appends the difference.
+//!
+//! Sources and processors both write through an [`Emitter`]. *The topic is the memory*: a value whose hash is
+//! unchanged is not a change. One writer per partition is claimed and checked; what a stalled former owner appends
+//! late is found and healed.
+
+mod absorb;
+mod headers;
+pub mod memory;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
+
+use self::absorb::Absorber;
+use self::headers::ChangeHeaders;
+use self::memory::{Known, Memory, MemoryError};
+use crate::change::{Asked, Change, Epoch, Incarnation, Version};
+use crate::clock::Clock;
+use crate::ledger::Counts;
+use crate::log::{Append, Log, LogError, Offset, Record, TopicPartition, scan};
+use crate::reject::{Reason, Reject};
+use crate::state::{Claim, State, StateError};
+
+/// How often an emitter looks whether somebody else has appended.
+const LOOK_FOR_FOREIGN: TimeDelta = TimeDelta::seconds(5);
+
+/// Records healed with one append.
+const HEAL_AT_ONCE: usize = 500;
+
+/// What the changes of one call have in common.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    /// When the request that read them was sent.
+    pub captured: DateTime<Utc>,
+    /// What the source was asked.
+    pub asked: Asked,
+    /// The run.
+    pub run: Arc<str>,
+}
+
+/// Why changes couldn't be emitted. Nothing is lost: the caller states them again.
+#[derive(Debug, thiserror::Error)]
+pub enum EmitError {
+    /// The log or the state in it.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The local memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Another process has claimed the partition: it goes on with it.
+    #[error("{at} belongs to a later owner")]
+    Fenced {
+        /// The partition.
+        at: TopicPartition,
+    },
+    /// The partition was recreated or truncated: own it again and state everything.
+    #[error("{at} has begun a new life")]
+    Reincarnated {
+        /// The partition.
+        at: TopicPartition,
+    },
+    /// A change lies in a partition that isn't owned: a bug, or a topic with another partition count.
+    #[error("{at} isn't owned by this emitter")]
+    NotOwned {
+        /// The partition.
+        at: TopicPartition,
+    },
+    /// The topic is written by a newer Muster.
+    #[error("{topic} is written with schema {id}, which this version doesn't know: a newer muster writes this topic")]
+    NewerSchema {
+        /// The topic.
+        topic: String,
+        /// The unknown schema.
+        id: u32,
+    },
+}
+
+impl From<LogError> for EmitError {
+    fn from(error: LogError) -> Self {
+        Self::State(StateError::Log(error))
+    }
+}
+
+/// What became of the changes of one call.
+#[derive(Debug, Default)]
+pub struct Emitted {
+    /// `read` is the number of changes given; `delivered` were appended.
+    pub counts: Counts,
+    /// Of the delivered ones, by kind.
+    pub created: u64,
+    /// Of the delivered ones, by kind.
+    pub updated: u64,
+    /// Of the delivered ones, by kind.
+    pub deleted: u64,
+    /// Changes that the topic can't take (too large, not decodable). They aren't counted yet: the caller writes the
+    /// letters and counts them.
+    pub rejects: Vec<Reject>,
+}
+
+/// What owning a partition has shown.
+#[derive(Debug, Clone)]
+pub struct OwnedPartition {
+    /// Its present life.
+    pub incarnation: Incarnation,
+    /// Keys whose right record was overwritten and is no longer in the log: everything must be stated again.
+    pub forgotten: u64,
+}
+
+struct Owned {
+    claim: Claim,
+    writer: Epoch,
+    incarnation: Incarnation,
+    memory: Memory,
+    /// The end that our own appends have led to. Records between it and an append of ours are somebody else's.
+    end: Offset,
+    /// An append failed half-way, or somebody else has appended: read on before the next change.
+    behind: bool,
+    looked: DateTime<Utc>,
+}
+
+/// What an emitter needs of the process around it.
+#[derive(Clone)]
+pub struct EmitterContext {
+    /// Where to.
+    pub log: Arc<dyn Log>,
+    /// Claims, incarnations, schema ids.
+    pub state: State,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where memories are kept; `None`: in RAM (tests, simulations).
+    pub folder: Option<PathBuf>,
+}
+
+/// Writes one topic for one component.
+pub struct Emitter {
+    component: Arc<str>,
+    topic: Arc<Topic>,
+    name: Arc<str>,
+    partitions: u32,
+    schema_id: SchemaId,
+    context: EmitterContext,
+    owned: BTreeMap<u32, Owned>,
+}
+
+impl Emitter {
+    /// An emitter for `topic`, which must exist; it owns no partition yet.
+    pub async fn open(context: EmitterContext, component: &str, topic: Arc<Topic>) -> Result<Self, EmitError> {
+        let name: Arc<str> = topic.name.as_str().into();
+        let partitions = u32::try_from(context.log.ends(&name).await?.len()).unwrap_or(u32::MAX);
+        let schema_id = context.state.schemas.id_for_writing(&name, schema_of(&topic)?).await?;
+        let component = component.into();
+        Ok(Self { component, topic, name, partitions, schema_id, context, owned: BTreeMap::new() })
+    }
+
+    /// The topic it writes.
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// How many partitions the topic has.
+    pub fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// The partition of `key`.
+    pub fn partition_of(&self, key: &Key) -> u32 {
+        schemas::partition_of(key.prefix(self.topic.group_fields).as_bytes(), self.partitions)
+    }
+
+    /// Claims partitions, reads what the topic holds of them and heals what a former owner left.
+    pub async fn own(&mut self, partitions: &[u32]) -> Result<BTreeMap<u32, OwnedPartition>, EmitError> {
+        let mut shown = BTreeMap::new();
+        for &partition in partitions {
+            self.owned.remove(&partition);
+            let at = TopicPartition { topic: Arc::clone(&self.name), partition };
+            let claim = self.context.state.claims.claim(&format!("{}|{at}", self.component)).await?;
+            let incarnation = self.context.state.incarnations.present(&at).await?;
+            let now = self.context.clock.now();
+            let memory = Memory::open(
+                self.context.folder.as_deref(),
+                &at.to_string(),
+                &incarnation,
+                now.timestamp_millis(),
+                i64::try_from(self.topic.delete_retention.as_millis()).unwrap_or(i64::MAX) / 2,
+            )?;
+            let end = memory.next();
+            let writer = claim.epoch();
+            let owned = Owned { claim, writer, incarnation: incarnation.clone(), memory, end, behind: true, looked: now };
+            self.owned.insert(partition, owned);
+            let forgotten = self.catch_up(partition).await?;
+            self.save(partition)?;
+            shown.insert(partition, OwnedPartition { incarnation, forgotten });
+        }
+        Ok(shown)
+    }
+
+    /// Gives partitions up and keeps their memories on disk.
+    pub fn disown(&mut self, partitions: &[u32]) -> Result<(), EmitError> {
+        for partition in partitions {
+            if self.owned.contains_key(partition) {
+                self.save(*partition)?;
+                self.owned.remove(partition);
+            }
+        }
+        Ok(())
+    }
+
+    /// The partitions it owns.
+    pub fn owned(&self) -> Vec<u32> {
+        self.owned.keys().copied().collect()
+    }
+
+    /// The life of an owned partition.
+    pub fn incarnation(&self, partition: u32) -> Option<&Incarnation> {
+        self.owned.get(&partition).map(|owned| &owned.incarnation)
+    }
+
+    /// The memory of an owned partition: what the topic holds, by key.
+    pub fn memory(&mut self, partition: u32) -> Option<&mut Memory> {
+        self.owned.get_mut(&partition).map(|owned| &mut owned.memory)
+    }
+
+    /// The ends that the emitter's own appends have led to, with the partitions' lives.
+    pub fn ends(&self) -> Vec<(TopicPartition, Incarnation, Offset)> {
+        let each = self.owned.iter();
+        each.map(|(partition, owned)| (self.at(*partition), owned.incarnation.clone(), owned.end)).collect()
+    }
+
+    fn at(&self, partition: u32) -> TopicPartition {
+        TopicPartition { topic: Arc::clone(&self.name), partition }
+    }
+
+    /// Appends what differs from the topic. Later changes of a key supersede earlier ones of the same call. `Ok`:
+    /// everything is durable or accounted for.
+    pub async fn emit(&mut self, changes: Vec<Change>, stamp: &Stamp) -> Result<Emitted, EmitError> {
+        let given = changes.len() as u64;
+        let latest = latest_per_key(changes);
+        let superseded = given - latest.len() as u64;
+        let mut emitted = self.emit_as(latest, None, stamp).await?;
+        emitted.counts.read = given;
+        emitted.counts.superseded = superseded;
+        Ok(emitted)
+    }
+
+    /// Appends an edited replay: a new change whose `hash` is the original's, so that stating the unchanged original
+    /// again doesn't undo it.
+    pub async fn emit_edited(
+        &mut self,
+        change: Change,
+        original: ContentHash,
+        stamp: &Stamp,
+    ) -> Result<Emitted, EmitError> {
+        let mut emitted = self.emit_as(vec![change], Some(original), stamp).await?;
+        emitted.counts.read = 1;
+        Ok(emitted)
+    }
+
+    async fn emit_as(
+        &mut self,
+        changes: Vec<Change>,
+        original: Option<ContentHash>,
+        stamp: &Stamp,
+    ) -> Result<Emitted, EmitError> {
+        let mut emitted = Emitted::default();
+        let mut by_partition: BTreeMap<u32, Vec<Change>> = BTreeMap::new();
+        for change in changes {
+            by_partition.entry(self.partition_of(change.key())).or_default().push(change);
+        }
+        self.ready(by_partition.keys().copied().collect()).await?;
+
+        let mut appends = Vec::new();
+        let mut entries: Vec<(u32, Key, Known)> = Vec::new();
+        let now = self.context.clock.now();
+        for (partition, changes) in by_partition {
+            let Some(owned) = self.owned.get(&partition) else {
+                return Err(EmitError::NotOwned { at: self.at(partition) });
+            };
+            let keys: Vec<&str> = changes.iter().map(|change| change.key().as_str()).collect();
+            let known = owned.memory.get(&keys)?;
+            // A key that was never there, or went with its tombstone, begins above everything in the partition.
+            let mut floor = owned.memory.highest();
+            let at = self.at(partition);
+            for (change, known) in changes.into_iter().zip(known) {
+                let hash = match &change {
+                    Change::Delete { .. } => None,
+                    Change::Put { key, body, .. } => match self.hash(body) {
+                        Ok(hash) => Some(hash),
+                        Err(reason) => {
+                            emitted.rejects.push(Reject::new(Some(key.clone()), reason, body.clone()));
+                            continue;
+                        }
+                    },
+                };
+                let edited = original.and(hash);
+                let hash = if hash.is_some() { original.or(hash) } else { hash };
+                let held = known.and_then(|known| known.hash);
+                if held == hash && original.is_none() {
+                    emitted.counts.unchanged += 1;
+                    continue;
+                }
+                let version = match known {
+                    Some(known) => known.highest.next(now),
+                    None => {
+                        floor = floor.next(now);
+                        floor
+                    }
+                };
+                let kind = match (held, hash) {
+                    (None, _) => "created",
+                    (Some(_), Some(_)) => "updated",
+                    (Some(_), None) => "deleted",
+                };
+                let headers = ChangeHeaders {
+                    topic: &self.name,
+                    component: &self.component,
+                    key: change.key(),
+                    kind,
+                    version,
+                    hash,
+                    edited,
+                    time: change.time(),
+                    writer: owned.writer,
+                    stamp,
+                };
+                let headers = headers.build();
+                let key = change.key().clone();
+                let value = match &change {
+                    Change::Put { body, .. } => Some(Bytes::from(schemas::frame(self.schema_id, body))),
+                    Change::Delete { .. } => None,
+                };
+                appends.push(Append { at: at.clone(), key: Bytes::copy_from_slice(key.as_str().as_bytes()), value, headers });
+                let entry = Known { version, writer: owned.writer, offset: Offset(-1), hash, highest: version, last: Offset(-1) };
+                entries.push((partition, key, entry));
+                match kind {
+                    "created" => emitted.created += 1,
+                    "updated" => emitted.updated += 1,
+                    _ => emitted.deleted += 1,
+                }
+            }
+        }
+        let offsets = self.append(&mut appends, &mut entries, &mut emitted).await?;
+        emitted.counts.delivered = offsets.len() as u64;
+        self.remember(entries, &offsets).await?;
+        Ok(emitted)
+    }
+
+    /// Appends, and sets aside what the topic finds too large. `entries` stand beside `appends`, one for one.
+    async fn append(
+        &mut self,
+        appends: &mut Vec<Append>,
+        entries: &mut Vec<(u32, Key, Known)>,
+        emitted: &mut Emitted,
+    ) -> Result<Vec<Offset>, EmitError> {
+        while !appends.is_empty() {
+            match self.context.log.append(appends.clone()).await {
+                Ok(offsets) => return Ok(offsets),
+                Err(LogError::TooLarge { index, bytes, limit, .. }) if index < appends.len() => {
+                    let append = appends.remove(index);
+                    let (partition, key, _) = entries.remove(index);
+                    let kind = match append.headers.text(crate::change::header::CE_TYPE) {
+                        Some(text) if text.ends_with("created") => &mut emitted.created,
+                        Some(text) if text.ends_with("deleted") => &mut emitted.deleted,
+                        _ => &mut emitted.updated,
+                    };
+                    *kind -= 1;
+                    self.behind(partition);
+                    let text = format!("the change takes {bytes} bytes, the topic takes {limit}");
+                    let raw = append.value.unwrap_or_default();
+                    emitted.rejects.push(Reject::new(Some(key), Reason::new("too_large", text), raw));
+                }
+                Err(error) => {
+                    // Any of them may be in the log: read on before the next change.
+                    for (partition, ..) in entries.iter() {
+                        self.behind(*partition);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn behind(&mut self, partition: u32) {
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.behind = true;
+        }
+    }
+
+    /// Takes our own appends into the memory; where somebody else's lie between them, reads on and heals.
+    async fn remember(&mut self, entries: Vec<(u32, Key, Known)>, offsets: &[Offset]) -> Result<(), EmitError> {
+        let mut by_partition: BTreeMap<u32, Vec<(Key, Known)>> = BTreeMap::new();
+        for ((partition, key, known), offset) in entries.into_iter().zip(offsets) {
+            by_partition.entry(partition).or_default().push((key, Known { offset: *offset, last: *offset, ..known }));
+        }
+        for (partition, entries) in by_partition {
+            let Some(owned) = self.owned.get_mut(&partition) else { continue };
+            let first = entries.first().map_or(owned.end, |(_, known)| known.offset);
+            let last = entries.last().map_or(owned.end, |(_, known)| known.offset.next());
+            let contiguous = first == owned.end && last.0 - first.0 == entries.len() as i64;
+            if contiguous && !owned.behind {
+                owned.memory.put(&entries, last, true)?;
+                owned.end = last;
+            } else {
+                owned.behind = true;
+                self.catch_up(partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Before a change is made: the claims still hold, and nothing was appended by somebody else.
+    async fn ready(&mut self, partitions: Vec<u32>) -> Result<(), EmitError> {
+        let now = self.context.clock.now();
+        let mut look = false;
+        for partition in &partitions {
+            let Some(owned) = self.owned.get(partition) else {
+                return Err(EmitError::NotOwned { at: self.at(*partition) });
+            };
+            if !owned.claim.held() {
+                return Err(EmitError::Fenced { at: self.at(*partition) });
+            }
+            look |= owned.behind || (now - owned.looked).abs() >= LOOK_FOR_FOREIGN;
+        }
+        if look { self.look(&partitions).await } else { Ok(()) }
+    }
+
+    /// Looks whether somebody else has appended to any owned partition, and heals what they did. Loops call it when
+    /// they have nothing else to do.
+    pub async fn check(&mut self) -> Result<(), EmitError> {
+        let partitions = self.owned();
+        self.ready(partitions).await
+    }
+
+    async fn look(&mut self, partitions: &[u32]) -> Result<(), EmitError> {
+        let ends = self.context.log.ends(&self.name).await?;
+        let now = self.context.clock.now();
+        for &partition in partitions {
+            let at = self.at(partition);
+            let Some(owned) = self.owned.get_mut(&partition) else { continue };
+            owned.looked = now;
+            let end = ends.get(partition as usize).map_or(Offset::START, |bounds| bounds.end);
+            if end < owned.end {
+                return Err(EmitError::Reincarnated { at });
+            }
+            if end > owned.end || owned.behind {
+                self.catch_up(partition).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the memory hasn't seen and heals what is wrong. Answers how many keys must be stated again.
+    async fn catch_up(&mut self, partition: u32) -> Result<u64, EmitError> {
+        let at = self.at(partition);
+        let Some(owned) = self.owned.get_mut(&partition) else { return Err(EmitError::NotOwned { at }) };
+        let from = owned.memory.next();
+        let mut absorber = Absorber::new(&mut owned.memory);
+        let reached = scan(self.context.log.as_ref(), &[(at.clone(), from)], |record| absorber.absorb(record)).await;
+        let ends = match reached {
+            Err(LogError::OutOfRange { .. }) => return Err(EmitError::Reincarnated { at }),
+            reached => reached?,
+        };
+        let end = ends.first().map_or(from, |(_, end)| *end);
+        let absorbed = absorber.finish(end)?;
+        owned.end = end;
+        owned.behind = false;
+        // Epochs begin anew where the claims' topic was recreated: ours must still be above all that wrote here.
+        if owned.memory.writer() >= owned.writer && !absorbed.only_from(owned.writer) {
+            owned.writer = Epoch(owned.memory.writer().0 + 1);
+        }
+        for id in absorbed.schemas {
+            if id != self.schema_id {
+                self.released(id).await?;
+            }
+        }
+        self.heal(partition, absorbed.ill).await
+    }
+
+    /// A writer that finds a schema it doesn't know stops.
+    async fn released(&self, id: SchemaId) -> Result<(), EmitError> {
+        let schema = self.context.state.schemas.schema(id).await?;
+        let known = schemas::released(&self.name).iter().any(|released| released.canonical() == schema.canonical());
+        let current = schema_of(&self.topic)?.canonical() == schema.canonical();
+        if known || current { Ok(()) } else { Err(EmitError::NewerSchema { topic: self.name.to_string(), id: id.0 }) }
+    }
+
+    /// Appends the right record again, above all others, for every key where somebody else's lies on top of it.
+    async fn heal(&mut self, partition: u32, ill: Vec<Key>) -> Result<u64, EmitError> {
+        let mut forgotten = 0;
+        for keys in ill.chunks(HEAL_AT_ONCE) {
+            let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
+            let Some(owned) = self.owned.get(&partition) else { continue };
+            let known = owned.memory.get(&texts)?;
+            let wanted: HashMap<Offset, (Key, Known)> = keys
+                .iter()
+                .zip(known)
+                .filter_map(|(key, known)| Some((key.clone(), known?)))
+                .filter(|(_, known)| known.needs_healing())
+                .map(|(key, known)| (known.offset, (key, known)))
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            tracing::warn!(topic = %self.name, partition, keys = wanted.len(), "a former owner appended late, healing");
+            let right = self.find(partition, &wanted).await?;
+            forgotten += self.append_again(partition, wanted, right).await?;
+        }
+        Ok(forgotten)
+    }
+
+    async fn find(
+        &self,
+        partition: u32,
+        wanted: &HashMap<Offset, (Key, Known)>,
+    ) -> Result<HashMap<Offset, Record>, EmitError> {
+        let Some(first) = wanted.keys().min().copied() else { return Ok(HashMap::new()) };
+        let mut right = HashMap::new();
+        scan(self.context.log.as_ref(), &[(self.at(partition), first)], |record| {
+            if wanted.contains_key(&record.offset) {
+                right.insert(record.offset, record);
+            }
+        })
+        .await?;
+        Ok(right)
+    }
+
+    async fn append_again(
+        &mut self,
+        partition: u32,
+        wanted: HashMap<Offset, (Key, Known)>,
+        mut right: HashMap<Offset, Record>,
+    ) -> Result<u64, EmitError> {
+        let now = self.context.clock.now();
+        let at = self.at(partition);
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(0) };
+        let mut appends = Vec::new();
+        let mut entries = Vec::new();
+        let mut lost = Vec::new();
+        for (offset, (key, known)) in wanted {
+            let version = known.highest.next(now);
+            match right.remove(&offset) {
+                Some(record) => {
+                    let headers = headers::healed(&self.name, &key, record.headers, version, owned.writer);
+                    appends.push(Append { at: at.clone(), key: record.key.unwrap_or_default(), value: record.value, headers });
+                    entries.push((key, Known { version, writer: owned.writer, highest: version, ..known }));
+                }
+                // Compacted away: with no hash, the next statement of the key is a change.
+                None => lost.push((key, Known { hash: None, offset: known.last, version: known.highest, ..known })),
+            }
+        }
+        let offsets = self.context.log.append(appends).await?;
+        let entries: Vec<(Key, Known)> = entries
+            .into_iter()
+            .zip(&offsets)
+            .map(|((key, known), offset)| (key, Known { offset: *offset, last: *offset, ..known }))
+            .collect();
+        let next = offsets.iter().map(|offset| offset.next()).max().unwrap_or(owned.end);
+        // What lies between the end we knew and our first append is somebody else's again: the next look finds it.
+        let contiguous = offsets.first() == Some(&owned.end) && next.0 - owned.end.0 == offsets.len() as i64;
+        if contiguous {
+            owned.memory.put(&entries, next, false)?;
+            owned.end = next;
+        } else if !offsets.is_empty() {
+            owned.behind = true;
+        }
+        owned.memory.put(&lost, owned.end, false)?;
+        Ok(lost.len() as u64)
+    }
+
+    /// Saves the memory of an owned partition to disk.
+    fn save(&mut self, partition: u32) -> Result<(), EmitError> {
+        let now = self.context.clock.now().timestamp_millis();
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.memory.save(now)?;
+        }
+        Ok(())
+    }
+
+    /// Saves all memories to disk.
+    pub fn save_all(&mut self) -> Result<(), EmitError> {
+        for partition in self.owned() {
+            self.save(partition)?;
+        }
+        Ok(())
+    }
+
+    /// How long a memory may be away before tombstones it hasn't seen may have gone.
+    pub fn tombstones_live(&self) -> Duration {
+        self.topic.delete_retention
+    }
+
+    fn hash(&self, body: &[u8]) -> Result<ContentHash, Reason> {
+        let schema = self.topic.schema().ok_or_else(|| Reason::new("no_schema", "the topic holds no entities"))?;
+        schemas::content_hash(schema, body).map_err(|malformed| Reason::new("not_encodable", malformed.to_string()))
+    }
+}
+
+fn schema_of(topic: &Topic) -> Result<&Arc<Schema>, EmitError> {
+    topic.schema().ok_or_else(|| EmitError::from(LogError::UnknownTopic { topic: topic.name.clone() }))
+}
+
+/// The last change of each key, in the order in which the keys came last.
+fn latest_per_key(changes: Vec<Change>) -> Vec<Change> {
+    let mut last: HashMap<Key, usize> = HashMap::with_capacity(changes.len());
+    for (i, change) in changes.iter().enumerate() {
+        last.insert(change.key().clone(), i);
+    }
+    if last.len() == changes.len() {
+        return changes;
+    }
+    changes.into_iter().enumerate().filter(|(i, change)| last.get(change.key()) == Some(i)).map(|(_, c)| c).collect()
+}
+
+/// The version a change carries, where its writer was Muster.
+pub(crate) fn version_of(record: &Record) -> Option<Version> {
+    record.headers.text(crate::change::header::VERSION)?.parse().ok().map(Version)
+}
+
+/// The hash a change carries, where its writer was Muster.
+pub(crate) fn hash_of(record: &Record) -> Option<ContentHash> {
+    record.headers.text(crate::change::header::HASH)?.parse().ok()
+}

@@ -1,0 +1,71 @@
+//! The lives of topic partitions: a topic that was recreated or truncated under us is noticed, never skipped over.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{StateError, StateTable};
+use crate::change::Incarnation;
+use crate::log::{Log, LogError, Offset, TopicPartition};
+
+#[derive(Serialize, Deserialize)]
+struct Life {
+    incarnation: Incarnation,
+    /// The last end that an append or a look has shown.
+    end: Offset,
+}
+
+/// The incarnations of all entity topics' partitions.
+pub struct Incarnations {
+    table: StateTable,
+    log: Arc<dyn Log>,
+}
+
+impl Incarnations {
+    /// As `muster.topics` holds them.
+    pub fn new(table: StateTable, log: Arc<dyn Log>) -> Self {
+        Self { table, log }
+    }
+
+    /// The partition's present incarnation. A new one is made where there was none, and where the partition ends
+    /// below what had been written.
+    pub async fn present(&self, at: &TopicPartition) -> Result<Incarnation, StateError> {
+        let key = at.to_string();
+        let end = self.end(at).await?;
+        let known = self.table.get::<Life>(&key)?;
+        if let Some((life, _)) = known {
+            if end >= life.end {
+                return Ok(life.incarnation);
+            }
+            tracing::warn!(topic = %at.topic, partition = at.partition, "topic was recreated or truncated: a new incarnation begins");
+        }
+        let incarnation = Incarnation(format!("{:016x}", fastrand::u64(..)));
+        self.table.put(&key, &Life { incarnation, end }).await?;
+        // Another process may have made one at the same moment: the later record is the one that all will read.
+        self.table.settled().await?;
+        match self.table.get::<Life>(&key)? {
+            Some((life, _)) => Ok(life.incarnation),
+            None => Err(LogError::Unavailable { reason: format!("{} lost {key}", self.table.topic()) }.into()),
+        }
+    }
+
+    /// Remembers how far the partition reached, so that a shorter one is noticed.
+    pub async fn reached(&self, at: &TopicPartition, incarnation: &Incarnation, end: Offset) -> Result<(), StateError> {
+        let key = at.to_string();
+        let unchanged = match self.table.get::<Life>(&key)? {
+            Some((life, _)) => life.incarnation == *incarnation && life.end >= end,
+            None => false,
+        };
+        if unchanged {
+            return Ok(());
+        }
+        self.table.put(&key, &Life { incarnation: incarnation.clone(), end }).await?;
+        Ok(())
+    }
+
+    async fn end(&self, at: &TopicPartition) -> Result<Offset, StateError> {
+        let ends = self.log.ends(&at.topic).await?;
+        let bounds = ends.get(at.partition as usize);
+        Ok(bounds.ok_or_else(|| LogError::UnknownTopic { topic: at.to_string() })?.end)
+    }
+}
