@@ -26,14 +26,6 @@ pub(super) struct Absorbed {
     pub ill: Vec<Key>,
     /// The schemas that values were written with.
     pub schemas: BTreeSet<SchemaId>,
-    writers: BTreeSet<Epoch>,
-}
-
-impl Absorbed {
-    /// Whether nobody but `writer` has written, as after our own append.
-    pub fn only_from(&self, writer: Epoch) -> bool {
-        self.writers.iter().all(|w| *w == writer) && !self.writers.is_empty()
-    }
 }
 
 pub(super) struct Absorber<'a> {
@@ -41,14 +33,12 @@ pub(super) struct Absorber<'a> {
     waiting: Vec<Seen>,
     ill: BTreeSet<String>,
     schemas: BTreeSet<SchemaId>,
-    writers: BTreeSet<Epoch>,
     failed: Option<MemoryError>,
 }
 
 impl<'a> Absorber<'a> {
     pub fn new(memory: &'a mut Memory) -> Self {
-        let (ill, schemas, writers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { memory, waiting: Vec::with_capacity(AT_ONCE), ill, schemas, writers, failed: None }
+        Self { memory, waiting: Vec::with_capacity(AT_ONCE), ill: BTreeSet::new(), schemas: BTreeSet::new(), failed: None }
     }
 
     /// Takes one record in. Errors are kept until [`Self::finish`].
@@ -66,7 +56,6 @@ impl<'a> Absorber<'a> {
         let writer = record.headers.text(header::WRITER).and_then(|text| text.parse().ok()).map_or(Epoch(-1), Epoch);
         let version = version_of(&record).unwrap_or(Version(0));
         let hash = if record.value.is_some() { hash_of(&record) } else { None };
-        self.writers.insert(writer);
         let offset = record.offset;
         self.waiting.push(Seen { key, known: Known { version, writer, offset, hash, highest: version, last: offset } });
         if self.waiting.len() >= AT_ONCE {
@@ -115,7 +104,7 @@ impl<'a> Absorber<'a> {
         }
         self.memory.put(&[], end, false)?;
         let ill = self.ill.iter().filter_map(|key| Key::from_bytes(key.as_bytes()).ok()).collect();
-        Ok(Absorbed { ill, schemas: self.schemas, writers: self.writers })
+        Ok(Absorbed { ill, schemas: self.schemas })
     }
 }
 

@@ -193,7 +193,7 @@ impl Emitter {
             let writer = claim.epoch();
             let owned = Owned { claim, writer, incarnation: incarnation.clone(), memory, end, behind: true, looked: now };
             self.owned.insert(partition, owned);
-            let forgotten = self.catch_up(partition).await?;
+            let forgotten = self.catch_up(partition, true).await?;
             self.save(partition)?;
             shown.insert(partition, OwnedPartition { incarnation, forgotten });
         }
@@ -408,7 +408,7 @@ impl Emitter {
                 owned.end = last;
             } else {
                 owned.behind = true;
-                self.catch_up(partition).await?;
+                self.catch_up(partition, false).await?;
             }
         }
         Ok(())
@@ -449,14 +449,14 @@ impl Emitter {
                 return Err(EmitError::Reincarnated { at });
             }
             if end > owned.end || owned.behind {
-                self.catch_up(partition).await?;
+                self.catch_up(partition, false).await?;
             }
         }
         Ok(())
     }
 
     /// Reads what the memory hasn't seen and heals what is wrong. Answers how many keys must be stated again.
-    async fn catch_up(&mut self, partition: u32) -> Result<u64, EmitError> {
+    async fn catch_up(&mut self, partition: u32, takeover: bool) -> Result<u64, EmitError> {
         let at = self.at(partition);
         let Some(owned) = self.owned.get_mut(&partition) else { return Err(EmitError::NotOwned { at }) };
         let from = owned.memory.next();
@@ -470,8 +470,8 @@ impl Emitter {
         let absorbed = absorber.finish(end)?;
         owned.end = end;
         owned.behind = false;
-        // Epochs begin anew where the claims' topic was recreated: ours must still be above all that wrote here.
-        if owned.memory.writer() >= owned.writer && !absorbed.only_from(owned.writer) {
+        if takeover && owned.memory.writer() >= owned.writer {
+            // Epochs began anew with the claims' topic: ours must still be above all that wrote here.
             owned.writer = Epoch(owned.memory.writer().0 + 1);
         }
         for id in absorbed.schemas {
