@@ -1,0 +1,255 @@
+//! Dead letters: rejects stored with everything needed to repair and replay them.
+//!
+//! The letter itself is a record of `muster.dead-letters`, written before progress moves past the reject; the
+//! operations database indexes it for people. Contents never appear in headers, keys or logs.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use schemas::Key;
+use serde::{Deserialize, Serialize};
+
+use crate::change::Version;
+use crate::clock::Clock;
+use crate::log::{Append, Headers, Log, LogError, Offset, TopicPartition};
+use crate::operations::{LetterFilter, LetterRow, LetterState, Operations, OperationsError};
+use crate::reject::{Reason, Reject};
+use crate::state::topic::DEAD_LETTERS;
+
+/// The record of a letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "form", rename_all = "lowercase")]
+pub enum Contents {
+    /// As the system gave it, where that is text.
+    Text {
+        /// The record.
+        raw: String,
+    },
+    /// Anything else: an Avro value with its wire frame, or bytes that aren't text.
+    Binary {
+        /// The record, in base64.
+        raw: String,
+    },
+}
+
+impl Contents {
+    /// Keeps bytes as text where they are.
+    pub fn of(raw: &[u8]) -> Self {
+        match std::str::from_utf8(raw) {
+            Ok(text) => Self::Text { raw: text.to_owned() },
+            Err(_) => Self::Binary { raw: BASE64.encode(raw) },
+        }
+    }
+
+    /// Keeps bytes as base64, whatever they are.
+    pub fn binary(raw: &[u8]) -> Self {
+        Self::Binary { raw: BASE64.encode(raw) }
+    }
+
+    /// The record's bytes.
+    pub fn bytes(&self) -> Result<Vec<u8>, base64::DecodeError> {
+        match self {
+            Self::Text { raw } => Ok(raw.clone().into_bytes()),
+            Self::Binary { raw } => BASE64.decode(raw),
+        }
+    }
+}
+
+/// One dead letter.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Letter {
+    /// The same reject has the same id, so that writing it twice leaves one.
+    pub id: String,
+    /// Who set it aside: a feed, a processor or a sink.
+    pub component: String,
+    /// The topic the record came from; for a feed, the one it was to go to.
+    pub topic: String,
+    /// Where it stands there, for records that were read from a topic.
+    pub place: Option<(u32, Offset)>,
+    /// Its key, where it could be read.
+    pub key: Option<String>,
+    /// Its version, for records that were read from a topic.
+    pub version: Option<Version>,
+    /// Its hash, for records that were read from a topic.
+    pub hash: Option<String>,
+    /// Groups letters of one kind.
+    pub code: String,
+    /// Why, without contents.
+    pub reason: String,
+    /// When it was set aside.
+    pub at: DateTime<Utc>,
+    /// The run, for feeds.
+    pub run: Option<String>,
+    /// The record.
+    pub contents: Contents,
+}
+
+/// Why a letter couldn't be written or settled. Progress must not move past the reject.
+#[derive(Debug, thiserror::Error)]
+pub enum LetterError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The index.
+    #[error(transparent)]
+    Operations(#[from] OperationsError),
+    /// The letter can't be written as JSON.
+    #[error("a dead letter can't be written: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Writes and settles letters.
+#[derive(Clone)]
+pub struct DeadLetters {
+    log: Arc<dyn Log>,
+    operations: Operations,
+    clock: Arc<dyn Clock>,
+    partitions: u32,
+}
+
+impl DeadLetters {
+    /// The letters' topic must exist.
+    pub async fn open(log: Arc<dyn Log>, operations: Operations, clock: Arc<dyn Clock>) -> Result<Self, LetterError> {
+        let partitions = u32::try_from(log.ends(DEAD_LETTERS).await?.len()).unwrap_or(u32::MAX);
+        Ok(Self { log, operations, clock, partitions })
+    }
+
+    /// The index.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    /// A letter for a reject of a feed.
+    pub fn of_feed(&self, feed: &str, run: &str, reject: &Reject) -> Letter {
+        let id = letter_id(&[feed.as_bytes(), &reject.raw]);
+        self.letter(id, feed, feed, reject, Some(run), Contents::of(&reject.raw))
+    }
+
+    /// A letter for a reject of a processor or a sink: the record of `key` in `topic`.
+    pub fn of_record(&self, component: &str, topic: &str, place: Option<(u32, Offset)>, reject: &Reject, version: Version) -> Letter {
+        let key = reject.key.as_ref().map_or("", Key::as_str);
+        let id = letter_id(&[component.as_bytes(), topic.as_bytes(), key.as_bytes(), &version.0.to_le_bytes()]);
+        let mut letter = self.letter(id, component, topic, reject, None, Contents::binary(&reject.raw));
+        letter.place = place;
+        letter.version = Some(version);
+        letter
+    }
+
+    fn letter(&self, id: String, component: &str, topic: &str, reject: &Reject, run: Option<&str>, contents: Contents) -> Letter {
+        let Reason { code, text } = &reject.reason;
+        Letter {
+            id,
+            component: component.to_owned(),
+            topic: topic.to_owned(),
+            place: None,
+            key: reject.key.as_ref().map(|key| key.as_str().to_owned()),
+            version: None,
+            hash: None,
+            code: (*code).to_owned(),
+            reason: text.clone(),
+            at: self.clock.now(),
+            run: run.map(str::to_owned),
+            contents,
+        }
+    }
+
+    /// Writes letters, durably: to the log, then to the index.
+    pub async fn write(&self, letters: &[Letter]) -> Result<(), LetterError> {
+        let mut appends = Vec::with_capacity(letters.len());
+        for letter in letters {
+            appends.push(self.append(&letter.id, Some(serde_json::to_vec(letter)?.into())));
+        }
+        self.log.append(appends).await?;
+        for letter in letters {
+            self.index(letter).await?;
+        }
+        Ok(())
+    }
+
+    async fn index(&self, letter: &Letter) -> Result<(), LetterError> {
+        let row = LetterRow {
+            id: letter.id.clone(),
+            state: LetterState::Open,
+            component: letter.component.clone(),
+            topic: Some(letter.topic.clone()),
+            key: letter.key.clone(),
+            version: letter.version.map(|version| version.0),
+            code: letter.code.clone(),
+            reason: letter.reason.clone(),
+            at: letter.at,
+            settled: None,
+        };
+        self.operations.enter_letter(&row, letter.run.as_deref(), &serde_json::to_string(letter)?).await?;
+        Ok(())
+    }
+
+    /// Settles a letter: it leaves the log, and the index remembers what became of it.
+    pub async fn settle(&self, id: &str, state: LetterState) -> Result<(), LetterError> {
+        self.log.append(vec![self.append(id, None)]).await?;
+        self.operations.settle_letter(id, state, self.clock.now()).await?;
+        Ok(())
+    }
+
+    /// A newer version of these keys was delivered: older open letters of the component are superseded.
+    pub async fn delivered(&self, component: &str, delivered: &[(&str, Version)]) -> Result<u64, LetterError> {
+        let filter =
+            LetterFilter { state: Some(LetterState::Open), component: Some(component.to_owned()), ..LetterFilter::default() };
+        if delivered.is_empty() || self.operations.count_letters(&filter).await? == 0 {
+            return Ok(0);
+        }
+        let keys: Vec<&str> = delivered.iter().map(|(key, _)| *key).collect();
+        let mut superseded = 0;
+        for letter in self.operations.open_letters_of(component, &keys).await? {
+            let newer = delivered
+                .iter()
+                .any(|(key, version)| Some(*key) == letter.key.as_deref() && letter.version.is_none_or(|v| v < version.0));
+            if newer {
+                self.settle(&letter.id, LetterState::Superseded).await?;
+                superseded += 1;
+            }
+        }
+        Ok(superseded)
+    }
+
+    /// One letter, whole. `None`: no such id.
+    pub async fn get(&self, id: &str) -> Result<Option<(LetterState, Letter)>, LetterError> {
+        let Some((row, text)) = self.operations.letter(id).await? else { return Ok(None) };
+        Ok(Some((row.state, serde_json::from_str(&text)?)))
+    }
+
+    /// Enters every letter of the log that the index doesn't have: the index may have been lost.
+    pub async fn rebuild_index(&self) -> Result<(), LetterError> {
+        let mut letters: std::collections::BTreeMap<Bytes, Option<Bytes>> = std::collections::BTreeMap::new();
+        let all: Vec<(TopicPartition, Offset)> =
+            (0..self.partitions).map(|p| (TopicPartition::new(DEAD_LETTERS, p), Offset::START)).collect();
+        crate::log::scan(self.log.as_ref(), &all, |record| {
+            if let Some(key) = record.key {
+                letters.insert(key, record.value);
+            }
+        })
+        .await?;
+        for value in letters.into_values().flatten() {
+            self.index(&serde_json::from_slice(&value)?).await?;
+        }
+        Ok(())
+    }
+
+    fn append(&self, id: &str, value: Option<Bytes>) -> Append {
+        let partition = schemas::partition_of(id.as_bytes(), self.partitions);
+        let key = Bytes::copy_from_slice(id.as_bytes());
+        Append { at: TopicPartition::new(DEAD_LETTERS, partition), key, value, headers: Headers::default() }
+    }
+}
+
+/// 64 bits are plenty for letters, and short enough to type.
+fn letter_id(parts: &[&[u8]]) -> String {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    format!("{:016x}", hasher.digest())
+}
