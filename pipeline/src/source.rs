@@ -84,4 +84,7 @@ pub trait Source: Send {
     /// The next page after `after`, in the source's own order; the first page of a new pass where `after` is the end
     /// of one. The same page may be asked for again at any time.
     async fn read(&mut self, ask: &Ask, after: Option<&Position>) -> Result<Page, SourceError>;
+
+    /// Decodes one record as the system gives it, for the replay of a dead letter.
+    fn decode(&self, raw: &[u8]) -> Result<Change, Reject>;
 }

@@ -294,21 +294,32 @@ impl Memory {
         read().map_err(|source| self.failed(source))
     }
 
-    /// Notes rejected raw records by the hash of their bytes; answers which of them are new.
-    pub fn note_rejected(&mut self, hashes: &[[u8; 16]]) -> Result<Vec<bool>, MemoryError> {
+    /// Which of these raw records were rejected before, by the hash of their bytes.
+    pub fn rejected_before(&self, hashes: &[[u8; 16]]) -> Result<Vec<bool>, MemoryError> {
+        let read = || -> Result<Vec<bool>, redb::Error> {
+            let table = self.db.begin_read()?.open_table(REJECTED)?;
+            let mut found = Vec::with_capacity(hashes.len());
+            for hash in hashes {
+                found.push(table.get(hash.as_slice())?.is_some());
+            }
+            Ok(found)
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Notes that these raw records are in the dead letters.
+    pub fn note_rejected(&mut self, hashes: &[[u8; 16]]) -> Result<(), MemoryError> {
         let pass = self.meta.passes;
-        let mut new = Vec::with_capacity(hashes.len());
         self.writing(|txn| {
             let mut rejected = txn.open_table(REJECTED)?;
             for hash in hashes {
-                new.push(rejected.insert(hash.as_slice(), pass)?.is_none());
+                rejected.insert(hash.as_slice(), pass)?;
             }
             Ok(())
-        })?;
-        Ok(new)
+        })
     }
 
-    /// Forgets that these raw records were rejected: their letters were not written after all, or are replayed.
+    /// Forgets that these raw records were rejected: their letters are replayed.
     pub fn forget_rejected(&mut self, hashes: &[[u8; 16]]) -> Result<(), MemoryError> {
         self.writing(|txn| {
             let mut rejected = txn.open_table(REJECTED)?;

@@ -4,6 +4,7 @@
 //! Every process that needs a state topic follows it whole ([`StateTable`]); many may write it, and the last one wins.
 
 mod claims;
+mod followed;
 mod incarnations;
 mod positions;
 mod requests;
@@ -13,6 +14,7 @@ mod table;
 use std::sync::Arc;
 
 pub use self::claims::{Claim, Claims};
+pub use self::followed::Followed;
 pub use self::incarnations::Incarnations;
 pub use self::positions::{Mark, Positions, Progress, SavedPosition};
 pub use self::requests::{Answer, Request, RequestKind, Requests};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{StateError, StateTable};
 use crate::change::Incarnation;
 use crate::log::Offset;
-use crate::source::Position;
+use crate::source::{Ask, Position};
 
 /// A source's position, as `muster.positions` keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,12 @@ pub struct SavedPosition {
     pub position: Position,
     /// The lives of the topic's partitions it belongs to: with other ones, everything is asked for again.
     pub incarnations: Vec<Incarnation>,
-    /// The last pass over everything that was complete, and that began the present state of the memory.
-    pub initial_done: bool,
+    /// A pass that began and hasn't reached its end.
+    pub under_way: Option<Ask>,
+    /// When the last pass that reached its end began.
+    pub finished: Option<DateTime<Utc>>,
+    /// When the last pass over everything that reached its end began.
+    pub reconciled: Option<DateTime<Utc>>,
 }
 
 /// Under what a processor's groups of one partition have all been derived.
