@@ -1,0 +1,130 @@
+//! The three loops that drive components, and what they share. A component holds no loop, no retry and no metric.
+
+mod account;
+mod error;
+mod health;
+mod processor;
+mod rejects;
+mod sink;
+mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::account::Account;
+pub use self::error::RunError;
+pub use self::health::{ComponentHealth, Health, Standing};
+pub use self::processor::{AnyProcessor, ProcessorTask};
+pub use self::rejects::RejectLimit;
+pub use self::sink::{SinkLimits, SinkTask};
+pub use self::source::{Feed, PassReport, System, Vanished};
+
+use crate::clock::Clock;
+use crate::dead_letters::DeadLetters;
+use crate::emitter::EmitterContext;
+use crate::log::Log;
+use crate::operations::Operations;
+use crate::retry::{Action, Failure, Policy, Retry};
+use crate::state::State;
+
+/// What every loop needs of the process around it. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    /// The process's name, for claims and the ledger.
+    pub process: Arc<str>,
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// Muster's state in the log.
+    pub state: State,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// History for people.
+    pub operations: Operations,
+    /// Where rejects go.
+    pub letters: DeadLetters,
+    /// Where disposable local memories are kept; `None`: in RAM.
+    pub folder: Option<PathBuf>,
+    /// What every component is doing.
+    pub health: Arc<Health>,
+    /// How long to wait for a system that is away.
+    pub retry: Policy,
+    /// How many rejects are too many.
+    pub rejects: RejectLimit,
+}
+
+impl Runtime {
+    /// For emitters.
+    pub fn emitter_context(&self) -> EmitterContext {
+        EmitterContext {
+            log: Arc::clone(&self.log),
+            state: self.state.clone(),
+            clock: Arc::clone(&self.clock),
+            folder: self.folder.clone(),
+        }
+    }
+
+    /// A fresh count of tries.
+    pub fn retries(&self) -> Retry {
+        Retry::new(self.retry.clone(), fastrand::u64(..))
+    }
+}
+
+/// How long a loop goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Until everything that is there now is done.
+    Once,
+    /// Until it is told to stop.
+    Follow,
+}
+
+/// Runs a component's loop again after every failure that can pass, with waits; ends when it is done, told to stop,
+/// or refused.
+pub async fn supervise(
+    name: &str,
+    runtime: &Runtime,
+    mode: Mode,
+    stop: &CancellationToken,
+    mut once: impl AsyncFnMut() -> Result<(), RunError>,
+) -> Result<(), RunError> {
+    let mut retries = runtime.retries();
+    loop {
+        let began = runtime.clock.now();
+        let error = match once().await {
+            Ok(()) => {
+                runtime.health.stopped(name, None);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let Some(kind) = error.can_pass() else {
+            tracing::error!(component = name, error = %error, "component stopped, a person must act");
+            runtime.health.stopped(name, Some(error.to_string()));
+            return Err(error);
+        };
+        let now = runtime.clock.now();
+        // A loop that had worked for a while begins its tries anew.
+        if (now - began).num_seconds() > 60 {
+            retries.succeeded();
+        }
+        match retries.failed(&Failure { kind, retry_after: error.retry_after() }, now) {
+            Action::Stop { hint } => {
+                tracing::error!(component = name, error = %error, hint = %hint, "component stopped, a person must act");
+                runtime.health.stopped(name, Some(format!("{error} ({hint})")));
+                return Err(error);
+            }
+            Action::Retry { after } => {
+                let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(component = name, error = %error, wait_ms, "component failed, trying again");
+                runtime.health.waiting(name, &error.to_string(), now);
+                metrics::counter!(crate::telemetry::RETRIES, "component" => name.to_owned()).increment(1);
+                tokio::select! {
+                    () = runtime.clock.sleep(after) => {}
+                    () = stop.cancelled() => return if mode == Mode::Once { Err(error) } else { Ok(()) },
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! One pass of a feed: page after page, each appended before its position is saved.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use schemas::Key;
+use tokio_util::sync::CancellationToken;
+
+use super::{Vanished, Working};
+use crate::change::{Asked, Change, Incarnation};
+use crate::emitter::Stamp;
+use crate::ledger::Counts;
+use crate::operations::RunStart;
+use crate::reject::Reject;
+use crate::retry::{Action, Failure, Kind};
+use crate::run::{RunError, Runtime};
+use crate::source::{Ask, Page, Position, SourceError};
+use crate::state::{Progress, SavedPosition};
+use crate::telemetry;
+
+/// Deletes of vanished entities that are emitted with one append.
+const DELETES_AT_ONCE: usize = 1_000;
+
+/// What a pass came to.
+#[derive(Debug, Clone, Default)]
+pub struct PassReport {
+    /// What became of the records.
+    pub counts: Counts,
+    /// Entities that are known here and were absent from two complete passes in a row.
+    pub vanished: u64,
+    /// Those of them that were deleted.
+    pub deleted: u64,
+}
+
+impl fmt::Display for PassReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = &self.counts;
+        write!(f, "{} read, {} changed, {} unchanged, {} rejected", c.read, c.delivered, c.unchanged, c.rejected)?;
+        if self.vanished > 0 {
+            write!(f, ", {} vanished ({} deleted)", self.vanished, self.deleted)?;
+        }
+        Ok(())
+    }
+}
+
+/// A pass under way.
+struct Pass<'a> {
+    run: Arc<str>,
+    ask: Ask,
+    asked: Asked,
+    started: DateTime<Utc>,
+    saved: Option<SavedPosition>,
+    incarnations: Vec<Incarnation>,
+    /// Everything since the pass began was seen by this process, and every record had a key.
+    complete: bool,
+    report: PassReport,
+    runtime: &'a Runtime,
+}
+
+impl Working<'_> {
+    /// One pass, audited whatever comes of it. A pass that was cut off is taken up where it was.
+    pub(super) async fn pass(
+        &mut self,
+        ask: &Ask,
+        runtime: &Runtime,
+        stop: &CancellationToken,
+    ) -> Result<PassReport, RunError> {
+        let mut pass = self.begin(ask, runtime)?;
+        let window = match &pass.ask {
+            Ask::Window { from, to } => Some((*from, *to)),
+            Ask::Changes | Ask::Everything => None,
+        };
+        let name = self.feed.name().to_owned();
+        let ask = if window.is_some() { "window" } else { pass.asked.as_str() };
+        let start = RunStart { id: &pass.run, source: &name, ask, window, started: pass.started };
+        runtime.operations.begin_run(&start).await?;
+        let ended = self.read_pages(&mut pass, stop).await;
+        let error = ended.as_ref().err().map(ToString::to_string);
+        let report = &pass.report;
+        runtime
+            .operations
+            .end_run(&pass.run, runtime.clock.now(), &report.counts, report.vanished, error.as_deref())
+            .await?;
+        telemetry_of_run(&name, error.is_none());
+        self.account.write(runtime, false).await?;
+        self.emitter.save_all()?;
+        ended?;
+        let c = &report.counts;
+        tracing::info!(source = name, run = &*pass.run, read = c.read, changed = c.delivered, unchanged = c.unchanged,
+            rejected = c.rejected, vanished = report.vanished, "run complete");
+        Ok(pass.report)
+    }
+
+    fn begin<'a>(&self, ask: &Ask, runtime: &'a Runtime) -> Result<Pass<'a>, RunError> {
+        let incarnations: Vec<Incarnation> = self.emitter.ends().into_iter().map(|(_, life, _)| life).collect();
+        let saved = runtime.state.positions.position(self.feed.name())?;
+        // A position belongs to the lives of the topic it was saved with: in a new one nothing has been said yet.
+        let saved = saved.filter(|saved| saved.incarnations == incarnations);
+        let (ask, asked, saved) = match (ask, saved) {
+            (Ask::Window { .. }, saved) => (ask.clone(), Asked::Changes, saved),
+            (_, None) => (Ask::Everything, Asked::Initial, None),
+            (ask, Some(saved)) => {
+                let initial = saved.finished.is_none();
+                let ask = saved.under_way.clone().unwrap_or_else(|| ask.clone());
+                let asked = match ask {
+                    _ if initial => Asked::Initial,
+                    Ask::Everything => Asked::Everything,
+                    Ask::Changes | Ask::Window { .. } => Asked::Changes,
+                };
+                (ask, asked, Some(saved))
+            }
+        };
+        let resumed = saved.as_ref().is_some_and(|saved| saved.under_way.is_some());
+        Ok(Pass {
+            run: uuid::Uuid::new_v4().to_string().into(),
+            complete: ask == Ask::Everything && !resumed,
+            ask,
+            asked,
+            started: runtime.clock.now(),
+            saved,
+            incarnations,
+            report: PassReport::default(),
+            runtime,
+        })
+    }
+
+    async fn read_pages(&mut self, pass: &mut Pass<'_>, stop: &CancellationToken) -> Result<(), RunError> {
+        let runtime = pass.runtime;
+        let moves_position = !matches!(pass.ask, Ask::Window { .. });
+        let mut position = if moves_position { pass.saved.as_ref().map(|saved| saved.position.clone()) } else { None };
+        loop {
+            let Some(page) = self.read_page(pass, position.as_ref(), stop).await? else {
+                // Told to stop: the pass is taken up here next time.
+                return Ok(());
+            };
+            let (next, end, complete_to) = (page.next.clone(), page.end, page.complete_to);
+            self.deliver(pass, page).await?;
+            if end && pass.complete {
+                self.reconcile(pass).await?;
+            }
+            for (at, incarnation, reached) in self.emitter.ends() {
+                runtime.state.incarnations.reached(&at, &incarnation, reached).await?;
+            }
+            if moves_position {
+                self.save(pass, next.clone(), end).await?;
+            }
+            runtime.health.progressed(system_of(self.feed.name()), runtime.clock.now());
+            if end {
+                if let Some(complete_to) = complete_to.filter(|_| moves_position) {
+                    self.save_progress(pass, complete_to).await?;
+                }
+                return Ok(());
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            position = Some(next);
+        }
+    }
+
+    /// Reads a page, trying again for as long as the policy says. `None`: told to stop meanwhile.
+    async fn read_page(
+        &mut self,
+        pass: &Pass<'_>,
+        after: Option<&Position>,
+        stop: &CancellationToken,
+    ) -> Result<Option<Page>, RunError> {
+        let runtime = pass.runtime;
+        let mut retries = runtime.retries();
+        loop {
+            let read = tokio::select! {
+                read = self.feed.source.read(&pass.ask, after) => read,
+                () = stop.cancelled() => return Ok(None),
+            };
+            let error = match read {
+                Ok(page) => return Ok(Some(page)),
+                Err(error) => error,
+            };
+            let SourceError::Unavailable { retry_after, .. } = &error else { return Err(error.into()) };
+            let failure = Failure { kind: Kind::Unavailable, retry_after: *retry_after };
+            match retries.failed(&failure, runtime.clock.now()) {
+                Action::Stop { .. } => return Err(error.into()),
+                Action::Retry { after: wait } => {
+                    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                    tracing::warn!(source = self.feed.name(), attempt = retries.failures(), wait_ms, error = %error,
+                        "source unavailable, trying again");
+                    metrics::counter!(telemetry::RETRIES, "component" => self.feed.name().to_owned()).increment(1);
+                    tokio::select! {
+                        () = runtime.clock.sleep(wait) => {}
+                        () = stop.cancelled() => return Ok(None),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends a page's changes and writes its rejects to the dead letters.
+    async fn deliver(&mut self, pass: &mut Pass<'_>, page: Page) -> Result<(), RunError> {
+        let keyless = page.rejects.iter().any(|reject| reject.key.is_none());
+        pass.complete &= !keyless;
+        if pass.ask == Ask::Everything {
+            let present = page.changes.iter().map(Change::key).chain(page.rejects.iter().filter_map(|r| r.key.as_ref()));
+            self.mark_seen(present.cloned().collect())?;
+        }
+        let stamp = Stamp { captured: page.captured, asked: pass.asked, run: Arc::clone(&pass.run) };
+        let emitted = self.emitter.emit(page.changes, &stamp).await?;
+        telemetry::count_changes(self.feed.name(), emitted.created, emitted.updated, emitted.deleted);
+        let mut counts = emitted.counts;
+        counts.read = page.read;
+        counts.superseded += page.superseded;
+        let mut rejects = page.rejects;
+        rejects.extend(emitted.rejects);
+        let (rejected, before) = self.reject(pass, page.read, rejects).await?;
+        counts.rejected += rejected;
+        counts.unchanged += before;
+        self.account.book(&counts)?;
+        pass.report.counts += counts;
+        Ok(())
+    }
+
+    /// Writes letters for rejects that are new. Answers how many there were, and how many were rejected before.
+    async fn reject(&mut self, pass: &Pass<'_>, of: u64, rejects: Vec<Reject>) -> Result<(u64, u64), RunError> {
+        if rejects.is_empty() {
+            return Ok((0, 0));
+        }
+        let hashes: Vec<[u8; 16]> = rejects.iter().map(raw_hash).collect();
+        let before = match self.emitter.memory(0) {
+            Some(memory) => memory.rejected_before(&hashes).map_err(crate::emitter::EmitError::from)?,
+            None => vec![false; hashes.len()],
+        };
+        let new: Vec<&Reject> = rejects.iter().zip(&before).filter(|(_, before)| !**before).map(|(r, _)| r).collect();
+        pass.runtime.rejects.check(self.feed.name(), of, new.iter().map(|reject| reject.reason.code))?;
+        let letters: Vec<_> =
+            new.iter().map(|reject| pass.runtime.letters.of_feed(self.feed.name(), &pass.run, reject)).collect();
+        if !letters.is_empty() {
+            pass.runtime.letters.write(&letters).await?;
+            tracing::warn!(source = self.feed.name(), rejected = letters.len(), code = %letters[0].code,
+                "records were set aside in the dead letters");
+        }
+        if let Some(memory) = self.emitter.memory(0) {
+            memory.note_rejected(&hashes).map_err(crate::emitter::EmitError::from)?;
+        }
+        let rejected = letters.len() as u64;
+        Ok((rejected, rejects.len() as u64 - rejected))
+    }
+
+    fn mark_seen(&mut self, keys: Vec<Key>) -> Result<(), RunError> {
+        let mut by_partition: std::collections::BTreeMap<u32, Vec<Key>> = std::collections::BTreeMap::new();
+        for key in keys {
+            by_partition.entry(self.emitter.partition_of(&key)).or_default().push(key);
+        }
+        for (partition, keys) in by_partition {
+            if let Some(memory) = self.emitter.memory(partition) {
+                memory.mark_seen(&keys).map_err(crate::emitter::EmitError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a complete pass over everything: what was absent from it and from the one before has gone.
+    async fn reconcile(&mut self, pass: &mut Pass<'_>) -> Result<(), RunError> {
+        let mut absent = Vec::new();
+        let mut known = 0;
+        for partition in self.emitter.owned() {
+            if let Some(memory) = self.emitter.memory(partition) {
+                known += memory.live();
+                absent.extend(memory.complete_pass().map_err(crate::emitter::EmitError::from)?);
+            }
+        }
+        pass.report.vanished = absent.len() as u64;
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let name = self.feed.name().to_owned();
+        let Vanished::Delete { max_share } = self.feed.vanished else {
+            tracing::warn!(source = name, vanished = absent.len(), "entities have gone from the system (they are kept)");
+            return Ok(());
+        };
+        if absent.len() as f64 > known as f64 * max_share {
+            return Err(RunError::Refused {
+                component: name,
+                reason: format!("{} of {known} entities have gone from the system, more than the share of {max_share}", absent.len()),
+                hint: "if they really have gone, raise `vanished.max_share` for one run".into(),
+            });
+        }
+        let stamp = Stamp { captured: pass.started, asked: pass.asked, run: Arc::clone(&pass.run) };
+        for keys in absent.chunks(DELETES_AT_ONCE) {
+            let deletes = keys.iter().map(|key| Change::Delete { key: key.clone(), time: None }).collect();
+            let emitted = self.emitter.emit(deletes, &stamp).await?;
+            telemetry::count_changes(&name, emitted.created, emitted.updated, emitted.deleted);
+            pass.report.deleted += emitted.deleted;
+        }
+        tracing::warn!(source = name, deleted = pass.report.deleted, "entities have gone from the system and were deleted");
+        Ok(())
+    }
+
+    async fn save(&self, pass: &mut Pass<'_>, position: Position, end: bool) -> Result<(), RunError> {
+        let before = pass.saved.as_ref();
+        let everything = pass.ask == Ask::Everything;
+        let (finished, reconciled) = (before.and_then(|s| s.finished), before.and_then(|s| s.reconciled));
+        let saved = SavedPosition {
+            position,
+            incarnations: pass.incarnations.clone(),
+            under_way: (!end).then(|| pass.ask.clone()),
+            finished: if end { Some(pass.started) } else { finished },
+            reconciled: if end && everything { Some(pass.started) } else { reconciled },
+        };
+        pass.runtime.state.positions.save_position(self.feed.name(), &saved).await?;
+        pass.saved = Some(saved);
+        Ok(())
+    }
+
+    async fn save_progress(&self, pass: &Pass<'_>, complete_to: DateTime<Utc>) -> Result<(), RunError> {
+        let ends = self.emitter.ends().into_iter().map(|(_, _, end)| end).collect();
+        let progress = Progress { complete_to, ends, run: pass.run.to_string() };
+        pass.runtime.state.positions.save_progress(self.feed.name(), &progress).await?;
+        metrics::gauge!(telemetry::COMPLETE_TO, "source" => self.feed.name().to_owned()).set(complete_to.timestamp() as f64);
+        Ok(())
+    }
+}
+
+fn telemetry_of_run(source: &str, success: bool) {
+    let success = if success { "true" } else { "false" };
+    metrics::counter!(telemetry::RUNS, "source" => source.to_owned(), "success" => success).increment(1);
+}
+
+/// A feed is named `<system>.<entity>`.
+fn system_of(feed: &str) -> &str {
+    feed.split_once('.').map_or(feed, |(system, _)| system)
+}
+
+/// The same raw record is rejected once.
+pub(super) fn raw_hash(reject: &Reject) -> [u8; 16] {
+    xxhash_rust::xxh3::xxh3_128(&reject.raw).to_le_bytes()
+}

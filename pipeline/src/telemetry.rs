@@ -1,0 +1,68 @@
+//! The names of all metrics, and what they mean. Keys, counts and times only: never contents.
+
+use crate::ledger::Counts;
+
+/// Counter, labels `component`, `outcome` (delivered, unchanged, superseded, stale, rejected, parked): records, by what became of them.
+pub const RECORDS: &str = "muster_records_total";
+/// Counter, label `component`: records that came in.
+pub const READ: &str = "muster_records_read_total";
+/// Counter, labels `topic`, `kind` (created, updated, deleted): changes appended to a topic.
+pub const CHANGES: &str = "muster_changes_total";
+/// Counter, labels `component`, `code`: dead letters written.
+pub const LETTERS: &str = "muster_dead_letters_total";
+/// Counter, label `component`: tries after a failure that can pass.
+pub const RETRIES: &str = "muster_retries_total";
+/// Histogram, label `component`: records in a batch.
+pub const BATCH_RECORDS: &str = "muster_batch_records";
+/// Histogram, label `component`: seconds a batch took.
+pub const BATCH_SECONDS: &str = "muster_batch_seconds";
+/// Gauge, labels `component`, `topic`: records between a reader and the topic's end.
+pub const LAG: &str = "muster_lag_records";
+/// Gauge, label `source`: seconds since 1970 up to which a feed is complete.
+pub const COMPLETE_TO: &str = "muster_source_complete_to_seconds";
+/// Counter, labels `source`, `success`: runs of a source.
+pub const RUNS: &str = "muster_source_runs_total";
+/// Gauge, label `component`: rows that wait for another row.
+pub const PARKED: &str = "muster_parked_rows";
+
+/// Registers all names with their meanings.
+pub fn describe() {
+    metrics::describe_counter!(RECORDS, "records, by what became of them");
+    metrics::describe_counter!(READ, "records that came in");
+    metrics::describe_counter!(CHANGES, "changes appended to a topic");
+    metrics::describe_counter!(LETTERS, "dead letters written");
+    metrics::describe_counter!(RETRIES, "tries after a failure that can pass");
+    metrics::describe_histogram!(BATCH_RECORDS, "records in a batch");
+    metrics::describe_histogram!(BATCH_SECONDS, metrics::Unit::Seconds, "what a batch took");
+    metrics::describe_gauge!(LAG, "records between a reader and the topic's end");
+    metrics::describe_gauge!(COMPLETE_TO, "up to when a feed is complete, in seconds since 1970");
+    metrics::describe_counter!(RUNS, "runs of a source");
+    metrics::describe_gauge!(PARKED, "rows that wait for another row");
+}
+
+/// Counts a step's records.
+pub fn count(component: &str, counts: &Counts) {
+    metrics::counter!(READ, "component" => component.to_owned()).increment(counts.read);
+    let outcomes = [
+        ("delivered", counts.delivered),
+        ("unchanged", counts.unchanged),
+        ("superseded", counts.superseded),
+        ("stale", counts.stale),
+        ("rejected", counts.rejected),
+        ("parked", counts.parked),
+    ];
+    for (outcome, records) in outcomes {
+        if records > 0 {
+            metrics::counter!(RECORDS, "component" => component.to_owned(), "outcome" => outcome).increment(records);
+        }
+    }
+}
+
+/// Counts the changes an emitter appended.
+pub fn count_changes(topic: &str, created: u64, updated: u64, deleted: u64) {
+    for (kind, changes) in [("created", created), ("updated", updated), ("deleted", deleted)] {
+        if changes > 0 {
+            metrics::counter!(CHANGES, "topic" => topic.to_owned(), "kind" => kind).increment(changes);
+        }
+    }
+}
