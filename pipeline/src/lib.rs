@@ -6,13 +6,19 @@
 pub mod change;
 pub mod clock;
 pub mod config;
+pub mod dead_letters;
+pub mod emitter;
 pub mod ledger;
 pub mod log;
+pub mod operations;
 pub mod processor;
 pub mod reject;
 pub mod retry;
+pub mod run;
 pub mod schedule;
 pub mod sink;
 pub mod source;
+pub mod state;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

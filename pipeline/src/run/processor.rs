@@ -1,0 +1,302 @@
+//! The loop of a processor: inputs in, the difference to the last outputs out.
+//!
+//! Outputs are a function of the latest inputs of a group and the reference tables, never of the order in which they
+//! came. When what they were derived under has changed (the mark), all groups are derived again.
+
+mod derive;
+mod erased;
+mod rederive;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::Key;
+use tokio_util::sync::CancellationToken;
+
+pub use self::erased::AnyProcessor;
+use self::tables::ReferenceTables;
+use super::{Account, Mode, RunError, Runtime, supervise};
+use crate::emitter::Emitter;
+use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
+use crate::processor::Row;
+use crate::state::{Answer, Mark, RequestKind};
+
+/// How long a loop waits for records before it looks after everything else.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// How often an idle processor looks whether somebody else appended to its outputs.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A processor with its loop.
+#[derive(Clone)]
+pub struct ProcessorTask {
+    /// What it derives.
+    pub processor: Arc<dyn AnyProcessor>,
+}
+
+/// What a processor holds of one partition number (of all its inputs and outputs).
+struct Partition {
+    /// Where reading goes on, per input topic.
+    next: BTreeMap<Arc<str>, Offset>,
+    /// What it was derived under.
+    mark: Mark,
+    /// All inputs, for a processor whose inputs are one group.
+    rows: BTreeMap<(Arc<str>, Key), Row>,
+}
+
+struct Loop<'a> {
+    runtime: &'a Runtime,
+    processor: &'a dyn AnyProcessor,
+    account: &'a mut Account,
+    outputs: BTreeMap<&'static str, Emitter>,
+    tables: ReferenceTables,
+    partitions: BTreeMap<u32, Partition>,
+    looked: chrono::DateTime<chrono::Utc>,
+}
+
+impl ProcessorTask {
+    /// Runs the processor until told to stop, or until everything that is there now is derived.
+    pub async fn run(&self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
+        let now = runtime.clock.now();
+        let name = self.processor.name();
+        let mut account = Account::new(name, now);
+        runtime.health.starting(name, LOOK_EVERY * 6, now);
+        supervise(name, runtime, mode, stop, async || self.work(runtime, mode, stop, &mut account).await).await
+    }
+
+    async fn work(
+        &self,
+        runtime: &Runtime,
+        mode: Mode,
+        stop: &CancellationToken,
+        account: &mut Account,
+    ) -> Result<(), RunError> {
+        let processor = self.processor.as_ref();
+        let mut outputs = BTreeMap::new();
+        for &name in processor.outputs() {
+            let Some(topic) = schemas::catalogue().topic(name) else {
+                return Err(refused(processor, format!("output {name} isn't in the catalogue")));
+            };
+            let emitter = Emitter::open(runtime.emitter_context(), processor.name(), Arc::clone(topic)).await?;
+            outputs.insert(name, emitter);
+        }
+        let tables = ReferenceTables::open(runtime, processor).await?;
+        let inputs: Vec<Arc<str>> = processor.inputs().iter().map(|name| Arc::from(*name)).collect();
+        let mut subscription = runtime.log.subscribe(&format!("muster.{}", processor.name()), &inputs).await?;
+        let looked = runtime.clock.now();
+        let mut work = Loop { runtime, processor, account, outputs, tables, partitions: BTreeMap::new(), looked };
+        let ended = work.follow(subscription.as_mut(), mode, stop).await;
+        for emitter in work.outputs.values_mut() {
+            emitter.save_all()?;
+        }
+        work.account.write(runtime, true).await?;
+        subscription.close().await?;
+        ended
+    }
+}
+
+fn refused(processor: &dyn AnyProcessor, reason: String) -> RunError {
+    let hint = "this is a mistake in the program or the configuration".into();
+    RunError::Refused { component: processor.name().to_owned(), reason, hint }
+}
+
+impl Loop<'_> {
+    async fn follow(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        mode: Mode,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let mut assigned = false;
+        loop {
+            let event = tokio::select! {
+                event = subscription.next() => Some(event?),
+                () = self.runtime.clock.sleep(IDLE) => None,
+                () = stop.cancelled() => return Ok(()),
+            };
+            match event {
+                Some(Event::Assigned(partitions)) => {
+                    assigned = true;
+                    self.assigned(subscription, &partitions).await?;
+                }
+                Some(Event::Revoked(partitions)) => {
+                    self.revoked(&partitions)?;
+                    subscription.released().await?;
+                }
+                Some(Event::Lost(partitions)) => self.revoked(&partitions)?,
+                Some(Event::Records(records)) => {
+                    self.batch(records).await?;
+                    self.commit(subscription).await?;
+                }
+                None => self.idle(subscription).await?,
+            }
+            self.runtime.health.progressed(self.processor.name(), self.runtime.clock.now());
+            self.account.write(self.runtime, false).await?;
+            if self.tables.changed(self.runtime, self.processor).await? {
+                let all: Vec<u32> = self.partitions.keys().copied().collect();
+                self.rederive(subscription, &all).await?;
+            }
+            if mode == Mode::Once && assigned && self.caught_up().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Claims the outputs of the partitions, and derives all their groups again where the mark says so.
+    async fn assigned(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        assigned: &[TopicPartition],
+    ) -> Result<(), RunError> {
+        let mut numbers: Vec<u32> = assigned.iter().map(|at| at.partition).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for topic in self.processor.inputs() {
+            let here = assigned.iter().filter(|at| &*at.topic == *topic).count();
+            if here != numbers.len() {
+                let reason = format!("{topic} was assigned with other partitions than the other inputs of the group");
+                return Err(refused(self.processor, reason));
+            }
+        }
+        let mut forgotten = 0;
+        for emitter in self.outputs.values_mut() {
+            let topic = emitter.topic().name.clone();
+            if let Some(beyond) = numbers.iter().find(|number| **number >= emitter.partitions()) {
+                let reason = format!("{topic} has no partition {beyond}: inputs and outputs must have the same count");
+                return Err(refused(self.processor, reason));
+            }
+            forgotten += emitter.own(&numbers).await?.values().map(|owned| owned.forgotten).sum::<u64>();
+        }
+        let mut anew = Vec::new();
+        for &number in &numbers {
+            let at: Vec<TopicPartition> = self.inputs_of(number);
+            let mark = self.present_mark(number).await?;
+            let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
+            let committed = subscription.committed(&at).await?;
+            let whole = committed.iter().all(Option::is_some);
+            let next = at.iter().zip(committed).filter_map(|(at, c)| Some((Arc::clone(&at.topic), c?.next))).collect();
+            let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
+            self.partitions.insert(number, Partition { next, mark, rows: BTreeMap::new() });
+            if current {
+                for at in &at {
+                    let next = self.partitions[&number].next[&at.topic];
+                    subscription.start(at, next).await?;
+                }
+            } else {
+                anew.push(number);
+            }
+        }
+        self.rederive(subscription, &anew).await
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), RunError> {
+        let mut numbers: Vec<u32> = partitions.iter().map(|at| at.partition).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in &numbers {
+            self.partitions.remove(number);
+        }
+        for emitter in self.outputs.values_mut() {
+            emitter.disown(&numbers)?;
+        }
+        Ok(())
+    }
+
+    fn inputs_of(&self, number: u32) -> Vec<TopicPartition> {
+        self.processor.inputs().iter().map(|topic| TopicPartition::new(*topic, number)).collect()
+    }
+
+    async fn present_mark(&self, number: u32) -> Result<Mark, RunError> {
+        let mut inputs = BTreeMap::new();
+        for at in self.inputs_of(number) {
+            let life = self.runtime.state.incarnations.present(&at).await?;
+            inputs.insert(at.topic.to_string(), life);
+        }
+        let outputs = self.outputs.iter();
+        let outputs = outputs.filter_map(|(name, e)| Some(((*name).to_owned(), e.incarnation(number)?.clone()))).collect();
+        Ok(Mark { version: self.processor.version(), tables: self.tables.contents(), outputs, inputs })
+    }
+
+    /// Derives the groups that a batch touches. What is durable afterwards may be committed.
+    async fn batch(&mut self, records: Vec<Record>) -> Result<(), RunError> {
+        // A rebalance may have taken a partition away between the log's answer and now.
+        let records: Vec<Record> =
+            records.into_iter().filter(|record| self.partitions.contains_key(&record.at.partition)).collect();
+        let ends = ends_of(&records);
+        self.derive_records(records).await?;
+        for (at, next) in ends {
+            if let Some(partition) = self.partitions.get_mut(&at.partition) {
+                partition.next.insert(at.topic, next);
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, subscription: &mut dyn Subscription) -> Result<(), RunError> {
+        let mut offsets = Vec::new();
+        for (number, partition) in &self.partitions {
+            for (topic, next) in &partition.next {
+                let life = partition.mark.inputs.get(&**topic).map(ToString::to_string).unwrap_or_default();
+                let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
+                offsets.push((at, Committed { next: *next, metadata: life }));
+            }
+        }
+        subscription.commit(&offsets).await?;
+        Ok(())
+    }
+
+    async fn idle(&mut self, _subscription: &mut dyn Subscription) -> Result<(), RunError> {
+        let now = self.runtime.clock.now();
+        if (now - self.looked).to_std().unwrap_or_default() >= LOOK_EVERY {
+            self.looked = now;
+            for emitter in self.outputs.values_mut() {
+                emitter.check().await?;
+            }
+        }
+        self.answer_requests().await
+    }
+
+    /// Replays of this processor's letters: the group is derived again.
+    async fn answer_requests(&mut self) -> Result<(), RunError> {
+        let name = self.processor.name();
+        for request in self.runtime.state.requests.open(|target| target == name)? {
+            let answer = match &request.kind {
+                RequestKind::Replay { letter, edited } => self.replay(letter, edited.as_ref()).await?,
+                RequestKind::Sync { .. } => Answer {
+                    done: false,
+                    text: format!("{name} is a processor: it has nothing to sync"),
+                    details: serde_json::Value::Null,
+                },
+            };
+            self.runtime.state.requests.answer(request, answer).await?;
+        }
+        Ok(())
+    }
+
+    async fn caught_up(&self) -> Result<bool, RunError> {
+        for topic in self.processor.inputs() {
+            let ends = self.runtime.log.ends(topic).await?;
+            for (number, partition) in &self.partitions {
+                let end = ends.get(*number as usize).map_or(Offset::START, |bounds| bounds.end);
+                let next = partition.next.get(*topic).copied().unwrap_or(Offset::START);
+                if next < end {
+                    return Ok(false);
+                }
+            }
+        }
+        self.tables.settled().await?;
+        Ok(!self.tables.behind())
+    }
+}
+
+/// Where reading goes on behind these records, per partition.
+fn ends_of(records: &[Record]) -> BTreeMap<TopicPartition, Offset> {
+    let mut ends = BTreeMap::new();
+    for record in records {
+        let end: &mut Offset = ends.entry(record.at.clone()).or_default();
+        *end = (*end).max(record.offset.next());
+    }
+    ends
+}

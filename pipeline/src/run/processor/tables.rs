@@ -1,0 +1,141 @@
+//! Reference tables: small topics read whole, loaded before the first input and followed.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemas::Key;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::AnyProcessor;
+use crate::change::header;
+use crate::log::{Record, TopicPartition};
+use crate::processor::{Payload, Row};
+use crate::reject::{Reason, Reject};
+use crate::run::{RunError, Runtime};
+use crate::state::{Followed, StateError};
+
+/// A table that changes is taken over when it has been quiet for this long: a master comes in pages.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The tables of one processor.
+pub(super) struct ReferenceTables {
+    followed: BTreeMap<&'static str, Followed>,
+    arranged: Arc<dyn Any + Send + Sync>,
+    contents: BTreeMap<String, String>,
+}
+
+impl ReferenceTables {
+    /// Reads all tables to their present ends.
+    pub async fn open(runtime: &Runtime, processor: &dyn AnyProcessor) -> Result<Self, RunError> {
+        let mut followed = BTreeMap::new();
+        for &name in processor.tables() {
+            followed.insert(name, Followed::open(Arc::clone(&runtime.log), name).await?);
+        }
+        let contents = contents(&followed);
+        let mut tables = Self { followed, arranged: Arc::new(()), contents };
+        tables.arrange(runtime, processor).await?;
+        Ok(tables)
+    }
+
+    /// As [`AnyProcessor::derive`] wants them.
+    pub fn arranged(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.arranged)
+    }
+
+    /// What the tables held when they were arranged, as a mark keeps it.
+    pub fn contents(&self) -> BTreeMap<String, String> {
+        self.contents.clone()
+    }
+
+    /// Waits until all that the topics hold now has been taken in.
+    pub async fn settled(&self) -> Result<(), RunError> {
+        for table in self.followed.values() {
+            table.settled().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether what has been taken in isn't what was arranged.
+    pub fn behind(&self) -> bool {
+        !self.followed.is_empty() && contents(&self.followed) != self.contents
+    }
+
+    /// Arranges the tables again when their contents have changed. `true`: they have.
+    pub async fn changed(&mut self, runtime: &Runtime, processor: &dyn AnyProcessor) -> Result<bool, RunError> {
+        if !self.behind() {
+            return Ok(false);
+        }
+        loop {
+            let before = contents(&self.followed);
+            runtime.clock.sleep(QUIET).await;
+            let now = contents(&self.followed);
+            if now == before {
+                self.contents = now;
+                break;
+            }
+        }
+        self.arrange(runtime, processor).await?;
+        Ok(true)
+    }
+
+    async fn arrange(&mut self, runtime: &Runtime, processor: &dyn AnyProcessor) -> Result<(), RunError> {
+        let mut rows = Vec::new();
+        let mut rejects = Vec::new();
+        for table in self.followed.values() {
+            for (_, record) in table.list("") {
+                match row(runtime, &record).await? {
+                    Ok(Some(row)) => rows.push(row),
+                    Ok(None) => {}
+                    Err(reject) => rejects.push((record.at.clone(), reject)),
+                }
+            }
+        }
+        let mut unusable = Vec::new();
+        self.arranged = processor.arrange(&rows, &mut unusable);
+        let tables = unusable.into_iter().map(|reject| (TopicPartition::new(processor.tables()[0], 0), reject));
+        for (at, reject) in rejects.into_iter().chain(tables) {
+            let letter = runtime.letters.of_record(processor.name(), &at.topic, None, &reject, Default::default());
+            runtime.letters.write(&[letter]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A table's contents, told apart by their hashes.
+fn contents(followed: &BTreeMap<&'static str, Followed>) -> BTreeMap<String, String> {
+    let hash = |table: &Followed| {
+        let mut hasher = Xxh3::new();
+        for (key, record) in table.list("") {
+            hasher.update(key.as_bytes());
+            hasher.update(record.headers.get(header::EDITED).or(record.headers.get(header::HASH)).unwrap_or_default());
+        }
+        format!("{:032x}", hasher.digest128())
+    };
+    followed.iter().map(|(name, table)| ((*name).to_owned(), hash(table))).collect()
+}
+
+/// A record as a row. `Ok(None)`: a tombstone. `Err`: it can't be used.
+pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<Option<Row>, Reject>, RunError> {
+    let raw = record.value.clone().unwrap_or_default();
+    let Some(key) = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok()) else {
+        return Ok(Err(Reject::new(None, Reason::new("no_key", "the record has no text key"), raw)));
+    };
+    let Some(value) = &record.value else { return Ok(Ok(None)) };
+    let reject = |code, text: String| Ok(Err(Reject::new(Some(key.clone()), Reason::new(code, text), raw.clone())));
+    let (id, body) = match schemas::unframe(value) {
+        Ok(parts) => parts,
+        Err(malformed) => return reject("malformed", malformed.to_string()),
+    };
+    let schema = match runtime.state.schemas.schema(id).await {
+        Ok(schema) => schema,
+        Err(StateError::Registry(schemas::RegistryError::NotFound { .. })) => {
+            return reject("unknown_schema", format!("schema {} is known neither to the log nor to a registry", id.0));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let time = record.headers.text(header::CE_TIME).and_then(|text| text.parse().ok());
+    let body = value.slice_ref(body);
+    Ok(Ok(Some(Row { topic: Arc::clone(&record.at.topic), key, payload: Payload { schema, body }, time })))
+}

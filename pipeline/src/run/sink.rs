@@ -1,0 +1,302 @@
+//! The loop of a sink: changes in, batches to the target, offsets behind them.
+//!
+//! The target alone decides where reading goes on, where it keeps offsets itself. A bad record is in the dead
+//! letters before its offset is passed; a bad system makes us wait.
+
+mod batch;
+mod deliver;
+mod replay;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use schemas::Topic;
+use tokio_util::sync::CancellationToken;
+
+use self::sweep::Sweep;
+use super::{Account, Mode, RunError, Runtime, supervise};
+use crate::change::Epoch;
+use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition};
+use crate::retry::Breaker;
+use crate::sink::{Assigned, Resume, Sink, Stored};
+use crate::telemetry;
+
+/// How long a loop waits for records before it looks after everything else.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// How often parked rows are tried again while nothing else happens.
+const PARKED_EVERY: Duration = Duration::from_secs(1);
+
+/// How much a batch may hold, and how long it is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SinkLimits {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys, values and headers.
+    pub bytes: usize,
+    /// How long an incomplete batch waits for more.
+    pub linger: Duration,
+    /// A sweep refuses to delete more than this share of what the target holds, in per cent.
+    pub sweep_percent: u8,
+}
+
+impl Default for SinkLimits {
+    fn default() -> Self {
+        // Past 5,000 rows a statement no longer gets faster, and a bad row costs more halves.
+        Self { records: 5_000, bytes: 16 << 20, linger: Duration::from_millis(5), sweep_percent: 50 }
+    }
+}
+
+/// A sink with its loop.
+#[derive(Clone)]
+pub struct SinkTask {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The target.
+    pub sink: Arc<dyn Sink>,
+    /// What it delivers.
+    pub topics: Vec<Arc<Topic>>,
+    /// The size of its batches.
+    pub limits: SinkLimits,
+}
+
+/// A partition at work.
+struct Place {
+    of: Assigned,
+    /// Everything below is in the target.
+    next: Offset,
+    sweep: Option<Sweep>,
+}
+
+struct Loop<'a> {
+    runtime: &'a Runtime,
+    task: &'a SinkTask,
+    account: &'a mut Account,
+    breaker: Breaker,
+    places: BTreeMap<TopicPartition, Place>,
+    parked_tried: DateTime<Utc>,
+    waiting: u64,
+}
+
+impl SinkTask {
+    /// Runs the sink until told to stop, or until everything that is there now is delivered.
+    pub async fn run(&self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
+        let now = runtime.clock.now();
+        let mut account = Account::new(&self.name, now);
+        runtime.health.starting(&self.name, Duration::from_secs(30), now);
+        supervise(&self.name, runtime, mode, stop, async || self.work(runtime, mode, stop, &mut account).await).await
+    }
+
+    async fn work(
+        &self,
+        runtime: &Runtime,
+        mode: Mode,
+        stop: &CancellationToken,
+        account: &mut Account,
+    ) -> Result<(), RunError> {
+        let names: Vec<Arc<str>> = self.topics.iter().map(|topic| Arc::from(topic.name.as_str())).collect();
+        let mut subscription = runtime.log.subscribe(&format!("muster.{}", self.name), &names).await?;
+        let mut work = Loop {
+            runtime,
+            task: self,
+            account,
+            breaker: Breaker::new(Default::default()),
+            places: BTreeMap::new(),
+            parked_tried: runtime.clock.now(),
+            waiting: 0,
+        };
+        let ended = work.follow(subscription.as_mut(), mode, stop).await;
+        work.account.write(runtime, true).await?;
+        subscription.close().await?;
+        ended
+    }
+}
+
+impl Loop<'_> {
+    async fn follow(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        mode: Mode,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let mut assigned = false;
+        let mut next: Option<Event> = None;
+        loop {
+            let event = match next.take() {
+                Some(event) => Some(event),
+                None => tokio::select! {
+                    event = subscription.next() => Some(event?),
+                    () = self.runtime.clock.sleep(IDLE) => None,
+                    () = stop.cancelled() => return Ok(()),
+                },
+            };
+            match event {
+                Some(Event::Assigned(partitions)) => {
+                    assigned = true;
+                    self.assigned(subscription, &partitions).await?;
+                }
+                Some(Event::Revoked(partitions)) => {
+                    self.revoked(&partitions).await?;
+                    subscription.released().await?;
+                }
+                Some(Event::Lost(partitions)) => self.revoked(&partitions).await?,
+                Some(Event::Records(records)) => {
+                    let records = self.gather(subscription, records, &mut next).await?;
+                    if !self.deliver(records, stop).await? {
+                        return Ok(());
+                    }
+                    self.commit(subscription).await?;
+                }
+                None => {}
+            }
+            self.finish_sweeps(stop).await?;
+            self.look_after_parked().await?;
+            self.answer_requests(stop).await?;
+            self.runtime.health.progressed(&self.task.name, self.runtime.clock.now());
+            self.account.write(self.runtime, false).await?;
+            if mode == Mode::Once && assigned && next.is_none() && self.caught_up().await? {
+                self.try_parked().await?;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes records until the batch is full, nothing more comes, or something else happens (`other`).
+    async fn gather(
+        &self,
+        subscription: &mut dyn Subscription,
+        mut records: Vec<Record>,
+        other: &mut Option<Event>,
+    ) -> Result<Vec<Record>, RunError> {
+        let limits = self.task.limits;
+        let mut bytes: usize = records.iter().map(Record::size).sum();
+        while records.len() < limits.records && bytes < limits.bytes {
+            let event = tokio::select! {
+                event = subscription.next() => event?,
+                () = self.runtime.clock.sleep(limits.linger) => break,
+            };
+            match event {
+                Event::Records(more) => {
+                    bytes += more.iter().map(Record::size).sum::<usize>();
+                    records.extend(more);
+                }
+                event => {
+                    *other = Some(event);
+                    break;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    async fn assigned(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        partitions: &[TopicPartition],
+    ) -> Result<(), RunError> {
+        let mut ours = Vec::with_capacity(partitions.len());
+        for at in partitions {
+            let Some(topic) = self.task.topics.iter().find(|topic| topic.name == *at.topic) else { continue };
+            let claim = self.runtime.state.claims.claim(&format!("{}|{at}", self.task.name)).await?;
+            let incarnation = self.runtime.state.incarnations.present(at).await?;
+            let epoch: Epoch = claim.epoch();
+            ours.push(Assigned { topic: Arc::clone(topic), partition: at.partition, incarnation, epoch });
+        }
+        let resume = self.task.sink.assigned(&ours).await?;
+        let at: Vec<TopicPartition> = ours.iter().map(Assigned::at).collect();
+        let committed = match resume {
+            Resume::GroupOffsets => subscription.committed(&at).await?.into_iter().map(|c| c.and_then(stored)).collect(),
+            Resume::Own(mut own) => at.iter().map(|at| own.remove(at).flatten()).collect::<Vec<_>>(),
+        };
+        for (of, stored) in ours.into_iter().zip(committed) {
+            let at = of.at();
+            let bounds = self.bounds(&at).await?;
+            let (next, sweep) = self.judge(&of, stored, bounds);
+            subscription.start(&at, next).await?;
+            self.places.insert(at, Place { of, next, sweep });
+        }
+        Ok(())
+    }
+
+    /// Where to go on. A void offset means: from the start, and the topic wins whatever its version.
+    fn judge(&self, of: &Assigned, stored: Option<Stored>, bounds: Ends) -> (Offset, Option<Sweep>) {
+        let Some(stored) = stored else { return (Offset::START, None) };
+        let away_ms = self.runtime.clock.now().timestamp_millis() - stored.at_ms;
+        let tombstones_gone = away_ms > i64::try_from(of.topic.delete_retention.as_millis()).unwrap_or(i64::MAX);
+        let void = stored.incarnation != of.incarnation || stored.next > bounds.end;
+        if void || stored.sweeping || tombstones_gone {
+            tracing::warn!(sink = &*self.task.name, topic = %of.topic.name, partition = of.partition, void, tombstones_gone,
+                "the target is compared with the whole topic");
+            return (Offset::START, Some(Sweep::until(bounds.end)));
+        }
+        (stored.next, None)
+    }
+
+    async fn bounds(&self, at: &TopicPartition) -> Result<Ends, RunError> {
+        let ends = self.runtime.log.ends(&at.topic).await?;
+        let bounds = ends.get(at.partition as usize).copied();
+        Ok(bounds.ok_or_else(|| crate::log::LogError::UnknownTopic { topic: at.to_string() })?)
+    }
+
+    async fn revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), RunError> {
+        self.places.retain(|at, _| !partitions.contains(at));
+        self.task.sink.revoked(partitions).await?;
+        Ok(())
+    }
+
+    /// Group commits show people how far a sink is; for targets without offsets of their own, they are the memory.
+    async fn commit(&mut self, subscription: &mut dyn Subscription) -> Result<(), RunError> {
+        let now_ms = self.runtime.clock.now().timestamp_millis();
+        let offsets: Vec<(TopicPartition, Committed)> = self
+            .places
+            .iter()
+            .map(|(at, place)| {
+                let sweeping = place.sweep.is_some();
+                let metadata = format!("{}|{now_ms}|{sweeping}", place.of.incarnation);
+                (at.clone(), Committed { next: place.next, metadata })
+            })
+            .collect();
+        subscription.commit(&offsets).await?;
+        Ok(())
+    }
+
+    async fn caught_up(&self) -> Result<bool, RunError> {
+        let mut behind = 0;
+        for topic in &self.task.topics {
+            let ends = self.runtime.log.ends(&topic.name).await?;
+            let mut lag = 0;
+            for (at, place) in self.places.iter().filter(|(at, _)| *at.topic == *topic.name) {
+                let end = ends.get(at.partition as usize).map_or(Offset::START, |bounds| bounds.end);
+                lag += (end.0 - place.next.0).max(0);
+                behind += u64::from(place.sweep.is_some());
+            }
+            metrics::gauge!(telemetry::LAG, "component" => self.task.name.to_string(), "topic" => topic.name.clone())
+                .set(lag as f64);
+            behind += lag.unsigned_abs();
+        }
+        Ok(behind == 0)
+    }
+
+    async fn look_after_parked(&mut self) -> Result<(), RunError> {
+        let now = self.runtime.clock.now();
+        if (now - self.parked_tried).to_std().unwrap_or_default() < PARKED_EVERY {
+            return Ok(());
+        }
+        self.parked_tried = now;
+        self.try_parked().await?;
+        self.caught_up().await?;
+        Ok(())
+    }
+}
+
+/// What the group's commit says, for targets that keep no offsets.
+fn stored(committed: Committed) -> Option<Stored> {
+    let mut parts = committed.metadata.split('|');
+    let incarnation = crate::change::Incarnation(parts.next()?.to_owned());
+    let at_ms = parts.next()?.parse().ok()?;
+    let sweeping = parts.next()? == "true";
+    Some(Stored { incarnation, next: committed.next, at_ms, sweeping })
+}

@@ -1,0 +1,204 @@
+//! Delivers a batch: waits for a target that is away, sets aside what it can't take, applies the rest.
+
+use std::collections::HashSet;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Loop;
+use super::batch::{Unusable, batch};
+use crate::change::Version;
+use crate::dead_letters::Letter;
+use crate::ledger::Counts;
+use crate::log::{Record, TopicPartition};
+use crate::processor::Payload;
+use crate::reject::{Reason, Reject};
+use crate::retry::{Action, Failure, Kind};
+use crate::run::RunError;
+use crate::sink::{Applied, Batch, Rejected, SinkError};
+use crate::telemetry;
+
+impl Loop<'_> {
+    /// Delivers records and moves on behind them. `false`: told to stop before the target would take them.
+    pub(super) async fn deliver(&mut self, records: Vec<Record>, stop: &CancellationToken) -> Result<bool, RunError> {
+        let began = self.runtime.clock.now();
+        let mut counts = Counts::default();
+        let (batch, unusable) = batch(self.runtime, &self.places, records, &mut counts).await?;
+        let name = self.task.name.to_string();
+        metrics::histogram!(telemetry::BATCH_RECORDS, "component" => name.clone()).record(counts.read as f64);
+        self.set_aside_unusable(unusable, counts.read).await?;
+        let Some(delivered) = self.apply(batch, &mut counts, stop).await? else { return Ok(false) };
+        for part in &delivered.parts {
+            if let Some(place) = self.places.get_mut(&part.of.at()) {
+                place.next = part.next;
+                if let Some(sweep) = &mut place.sweep {
+                    sweep.seen(part.deliveries.iter().filter(|d| d.payload.is_some()).map(|d| &d.key));
+                }
+            }
+        }
+        self.account.book(&counts)?;
+        let keys: Vec<(&str, Version)> =
+            delivered.parts.iter().flat_map(|part| &part.deliveries).map(|d| (d.key.as_str(), d.version)).collect();
+        self.runtime.letters.delivered(&self.task.name, &keys).await?;
+        let took = (self.runtime.clock.now() - began).to_std().unwrap_or_default();
+        metrics::histogram!(telemetry::BATCH_SECONDS, "component" => name).record(took.as_secs_f64());
+        tracing::debug!(sink = &*self.task.name, rows = counts.read, delivered = counts.delivered, "batch applied");
+        Ok(true)
+    }
+
+    /// Applies a batch, whatever it takes. Answers what was applied of it; `None`: told to stop meanwhile.
+    pub(super) async fn apply(
+        &mut self,
+        mut batch: Batch,
+        counts: &mut Counts,
+        stop: &CancellationToken,
+    ) -> Result<Option<Batch>, RunError> {
+        let of = batch.len() as u64;
+        let mut retries = self.runtime.retries();
+        loop {
+            if let Err(wait) = self.breaker.ask(self.runtime.clock.now()) {
+                tokio::select! {
+                    () = self.runtime.clock.sleep(wait) => continue,
+                    () = stop.cancelled() => return Ok(None),
+                }
+            }
+            let error = match self.task.sink.apply(&batch).await {
+                Ok(applied) => {
+                    self.breaker.succeeded();
+                    self.check_accounted(&batch, &applied)?;
+                    *counts += Counts { read: 0, ..applied.counts };
+                    return Ok(Some(batch));
+                }
+                Err(error) => error,
+            };
+            match error {
+                SinkError::Rejected(rejected) => {
+                    // The target is well, the records aren't.
+                    self.breaker.succeeded();
+                    counts.rejected += self.set_aside(&mut batch, &rejected, of).await?;
+                }
+                SinkError::Unavailable { retry_after, .. } => {
+                    let now = self.runtime.clock.now();
+                    self.breaker.failed(now);
+                    self.runtime.health.waiting(&self.task.name, &error.to_string(), now);
+                    metrics::counter!(telemetry::RETRIES, "component" => self.task.name.to_string()).increment(1);
+                    match retries.failed(&Failure { kind: Kind::Unavailable, retry_after }, now) {
+                        Action::Stop { .. } => return Err(error.into()),
+                        Action::Retry { after } => {
+                            let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                            tracing::warn!(sink = &*self.task.name, attempt = retries.failures(), wait_ms, error = %error,
+                                "sink unavailable, trying again");
+                            tokio::select! {
+                                () = self.runtime.clock.sleep(after) => {}
+                                () = stop.cancelled() => return Ok(None),
+                            }
+                        }
+                    }
+                }
+                SinkError::Refused { .. } | SinkError::Fenced { .. } => return Err(error.into()),
+            }
+        }
+    }
+
+    fn check_accounted(&self, batch: &Batch, applied: &Applied) -> Result<(), RunError> {
+        let counts = Counts { read: batch.len() as u64, ..applied.counts };
+        let component = self.task.name.to_string();
+        counts.balanced().map_err(|breach| RunError::Unbalanced { component, breach })
+    }
+
+    /// Writes letters for what the target can't take, and takes it out of the batch.
+    async fn set_aside(&self, batch: &mut Batch, rejected: &[Rejected], of: u64) -> Result<u64, RunError> {
+        self.runtime.rejects.check(&self.task.name, of, rejected.iter().map(|r| r.reason.code))?;
+        let mut letters = Vec::with_capacity(rejected.len());
+        for reject in rejected {
+            let delivery = batch
+                .parts
+                .iter()
+                .filter(|part| part.of.at() == reject.at)
+                .flat_map(|part| &part.deliveries)
+                .find(|delivery| delivery.key == reject.key);
+            let Some(delivery) = delivery else {
+                return Err(RunError::Refused {
+                    component: self.task.name.to_string(),
+                    reason: "the sink rejected a record that isn't in the batch".into(),
+                    hint: "this is a mistake in the program".into(),
+                });
+            };
+            let mut letter = self.letter(&reject.at, &reject.key, reject.reason.clone(), delivery.payload.as_ref(), delivery.version);
+            letter.place = Some((reject.at.partition, delivery.offset));
+            letter.hash = delivery.hash.map(|hash| hash.to_string());
+            letters.push(letter);
+        }
+        self.runtime.letters.write(&letters).await?;
+        self.count_letters(&letters);
+        let out: HashSet<(TopicPartition, &str)> = rejected.iter().map(|r| (r.at.clone(), r.key.as_str())).collect();
+        for part in &mut batch.parts {
+            let at = part.of.at();
+            part.deliveries.retain(|delivery| !out.contains(&(at.clone(), delivery.key.as_str())));
+        }
+        Ok(out.len() as u64)
+    }
+
+    async fn set_aside_unusable(&self, unusable: Vec<Unusable>, of: u64) -> Result<(), RunError> {
+        if unusable.is_empty() {
+            return Ok(());
+        }
+        self.runtime.rejects.check(&self.task.name, of, unusable.iter().map(|u| u.reject.reason.code))?;
+        let letters: Vec<Letter> = unusable
+            .iter()
+            .map(|u| {
+                let place = Some((u.at.partition, u.offset));
+                self.runtime.letters.of_record(&self.task.name, &u.at.topic, place, &u.reject, u.version)
+            })
+            .collect();
+        self.runtime.letters.write(&letters).await?;
+        self.count_letters(&letters);
+        Ok(())
+    }
+
+    fn count_letters(&self, letters: &[Letter]) {
+        tracing::warn!(sink = &*self.task.name, rejected = letters.len(), "records were set aside in the dead letters");
+        for letter in letters {
+            let labels = [("component", self.task.name.to_string()), ("code", letter.code.clone())];
+            metrics::counter!(telemetry::LETTERS, &labels).increment(1);
+        }
+    }
+
+    /// A letter for a change: its value as the topic has it, frame and all.
+    fn letter(
+        &self,
+        at: &TopicPartition,
+        key: &schemas::Key,
+        reason: Reason,
+        payload: Option<&Payload>,
+        version: Version,
+    ) -> Letter {
+        let raw = payload.map(|payload| schemas::frame(payload.schema.id_without_registry(), &payload.body));
+        let reject = Reject::new(Some(key.clone()), reason, raw.unwrap_or_default());
+        self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version)
+    }
+
+    /// Tries parked rows again; those that have waited too long go to the dead letters.
+    pub(super) async fn try_parked(&mut self) -> Result<(), RunError> {
+        let tried = match self.task.sink.retry_parked().await {
+            Ok(tried) => tried,
+            // The next batch finds out how long to wait.
+            Err(SinkError::Unavailable { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if !tried.expired.is_empty() {
+            let letters: Vec<Letter> = tried
+                .expired
+                .iter()
+                .map(|(row, payload)| self.letter(&row.at, &row.key, row.reason.clone(), payload.as_ref(), row.version))
+                .collect();
+            self.runtime.letters.write(&letters).await?;
+            self.count_letters(&letters);
+            let rows: Vec<Rejected> = tried.expired.iter().map(|(row, _)| row.clone()).collect();
+            self.task.sink.forget_parked(&rows).await?;
+        }
+        self.account.unpark(tried.settled, tried.expired.len() as u64);
+        self.waiting = tried.waiting;
+        metrics::gauge!(telemetry::PARKED, "component" => self.task.name.to_string()).set(tried.waiting as f64);
+        Ok(())
+    }
+}

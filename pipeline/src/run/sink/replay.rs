@@ -1,0 +1,90 @@
+//! The replay of a sink's dead letter. It keeps its version, so the guard decides: an old version never wins.
+
+use schemas::Key;
+use tokio_util::sync::CancellationToken;
+
+use super::Loop;
+use crate::change::Version;
+use crate::dead_letters::Letter;
+use crate::ledger::Counts;
+use crate::log::TopicPartition;
+use crate::operations::LetterState;
+use crate::processor::Payload;
+use crate::run::RunError;
+use crate::sink::{Batch, Delivery, Part, SinkError};
+use crate::state::{Answer, RequestKind};
+
+impl Loop<'_> {
+    /// Does what was asked of this sink; requests for partitions that others hold are left to them.
+    pub(super) async fn answer_requests(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        let name = self.task.name.to_string();
+        for request in self.runtime.state.requests.open(|target| target == name)? {
+            let answer = match &request.kind {
+                RequestKind::Replay { letter, edited: None } => self.replay(letter, stop).await?,
+                RequestKind::Replay { .. } => {
+                    let text = "an edited letter is replayed by the component that writes its topic";
+                    Some(Answer { done: false, text: text.into(), details: serde_json::Value::Null })
+                }
+                RequestKind::Sync { .. } => {
+                    let text = format!("{name} is a sink: it has nothing to sync");
+                    Some(Answer { done: false, text, details: serde_json::Value::Null })
+                }
+            };
+            if let Some(answer) = answer {
+                self.runtime.state.requests.answer(request, answer).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn replay(&mut self, id: &str, stop: &CancellationToken) -> Result<Option<Answer>, RunError> {
+        let refused = |text: String| Some(Answer { done: false, text, details: serde_json::json!({ "letter": id }) });
+        let Some((LetterState::Open, letter)) = self.runtime.letters.get(id).await? else {
+            return Ok(refused(format!("there is no open dead letter {id}")));
+        };
+        let Some((at, delivery)) = self.delivery_of(&letter).await? else {
+            return Ok(refused(format!("dead letter {id} has no record that could be delivered")));
+        };
+        let Some(place) = self.places.get(&at) else { return Ok(None) };
+        let part = Part { of: place.of.clone(), deliveries: vec![delivery], expected: place.next, next: place.next, sweeping: false };
+        let batch = Batch { parts: vec![part] };
+        let applied = match self.task.sink.apply(&batch).await {
+            Ok(applied) => applied,
+            Err(SinkError::Rejected(rejected)) => {
+                let reason = rejected.first().map(|r| r.reason.to_string()).unwrap_or_default();
+                return Ok(refused(format!("dead letter {id} still can't be delivered: {reason}")));
+            }
+            Err(SinkError::Unavailable { .. }) if !stop.is_cancelled() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let counts = Counts { read: 1, ..applied.counts };
+        self.account.book(&counts)?;
+        let superseded = counts.stale > 0 || counts.unchanged > 0;
+        let state = if superseded { LetterState::Superseded } else { LetterState::Replayed };
+        self.runtime.letters.settle(id, state).await?;
+        let text = if superseded { "the target holds a newer version: superseded" } else { "replayed: the row was delivered" };
+        Ok(Some(Answer { done: true, text: text.into(), details: serde_json::json!({ "letter": id, "state": state }) }))
+    }
+
+    async fn delivery_of(&self, letter: &Letter) -> Result<Option<(TopicPartition, Delivery)>, RunError> {
+        let (Some(key), Some(version)) = (&letter.key, letter.version) else { return Ok(None) };
+        let Ok(key) = Key::from_bytes(key.as_bytes()) else { return Ok(None) };
+        let Some(topic) = self.task.topics.iter().find(|topic| topic.name == letter.topic) else { return Ok(None) };
+        let partitions = u32::try_from(self.runtime.log.ends(&topic.name).await?.len()).unwrap_or(u32::MAX);
+        let group_fields = topic.entity().map_or(1, |entity| entity.group_fields);
+        let partition = schemas::partition_of(key.prefix(group_fields).as_bytes(), partitions);
+        let Ok(raw) = letter.contents.bytes() else { return Ok(None) };
+        let payload = if raw.is_empty() { None } else { self.payload(&raw).await? };
+        let hash = letter.hash.as_deref().and_then(|hash| hash.parse().ok());
+        let offset = letter.place.map_or_else(Default::default, |(_, offset)| offset);
+        let at = TopicPartition::new(topic.name.as_str(), partition);
+        Ok(Some((at, Delivery { key, version: Version(version.0), hash, offset, payload })))
+    }
+
+    async fn payload(&self, raw: &[u8]) -> Result<Option<Payload>, RunError> {
+        let Ok((id, body)) = schemas::unframe(raw) else { return Ok(None) };
+        let schema = self.runtime.state.schemas.schema(id).await?;
+        let body = bytes::Bytes::copy_from_slice(body);
+        Ok(schemas::check(&schema, &body).is_ok().then_some(Payload { schema, body }))
+    }
+}

@@ -1,0 +1,116 @@
+//! Compares a target with the whole topic, when its offset no longer says anything: keys that the topic doesn't hold
+//! are deleted, guarded, and only after a complete pass.
+
+use std::collections::HashSet;
+
+use schemas::Key;
+use tokio_util::sync::CancellationToken;
+
+use super::Loop;
+use crate::change::Version;
+use crate::ledger::Counts;
+use crate::log::{Offset, TopicPartition};
+use crate::run::RunError;
+use crate::sink::{Batch, Delivery, Held, Part};
+
+/// Rows that are compared at once.
+const AT_ONCE: usize = 2_000;
+
+/// A comparison under way.
+pub(super) struct Sweep {
+    until: Offset,
+    /// 16 bytes a key; gone with the sweep.
+    seen: HashSet<u128>,
+}
+
+impl Sweep {
+    /// A sweep that is complete when reading reaches `end`.
+    pub fn until(end: Offset) -> Self {
+        Self { until: end, seen: HashSet::new() }
+    }
+
+    /// The topic holds these keys.
+    pub fn seen<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+        self.seen.extend(keys.map(hash));
+    }
+}
+
+fn hash(key: &Key) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(key.as_str().as_bytes())
+}
+
+impl Loop<'_> {
+    /// Finishes the sweeps that have read up to their ends.
+    pub(super) async fn finish_sweeps(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        let ready: Vec<TopicPartition> = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.sweep.as_ref().is_some_and(|sweep| place.next >= sweep.until))
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in ready {
+            let (gone, held) = self.not_in_topic(&at).await?;
+            let percent = u64::from(self.task.limits.sweep_percent);
+            if gone.len() as u64 * 100 > held * percent {
+                return Err(RunError::Refused {
+                    component: self.task.name.to_string(),
+                    reason: format!("{} of the {held} rows the target holds of {at} aren't in the topic", gone.len()),
+                    hint: format!("more than {percent} % aren't deleted unasked: if they are to go, raise `sweep_percent`"),
+                });
+            }
+            if !self.delete(&at, gone, stop).await? {
+                return Ok(());
+            }
+            if let Some(place) = self.places.get_mut(&at) {
+                self.task.sink.swept(std::slice::from_ref(&place.of)).await?;
+                place.sweep = None;
+            }
+        }
+        Ok(())
+    }
+
+    async fn not_in_topic(&self, at: &TopicPartition) -> Result<(Vec<Held>, u64), RunError> {
+        let (mut gone, mut held) = (Vec::new(), 0);
+        let Some(place) = self.places.get(at) else { return Ok((gone, held)) };
+        let Some(sweep) = &place.sweep else { return Ok((gone, held)) };
+        let partitions = u32::try_from(self.runtime.log.ends(&at.topic).await?.len()).unwrap_or(u32::MAX);
+        let group_fields = place.of.topic.entity().map_or(1, |entity| entity.group_fields);
+        let mut after: Option<Key> = None;
+        while let Some(page) = self.task.sink.held(&place.of, after.as_ref(), AT_ONCE).await? {
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            for row in page {
+                // A target lists an entity's rows whole; other partitions are others' to sweep.
+                let ours = schemas::partition_of(row.key.prefix(group_fields).as_bytes(), partitions) == at.partition;
+                held += u64::from(ours);
+                if ours && !sweep.seen.contains(&hash(&row.key)) {
+                    gone.push(row);
+                }
+            }
+        }
+        Ok((gone, held))
+    }
+
+    async fn delete(&mut self, at: &TopicPartition, gone: Vec<Held>, stop: &CancellationToken) -> Result<bool, RunError> {
+        for rows in gone.chunks(AT_ONCE) {
+            let Some(place) = self.places.get(at) else { return Ok(true) };
+            let deliveries = rows
+                .iter()
+                .map(|row| Delivery {
+                    key: row.key.clone(),
+                    version: Version(row.version.0 + 1),
+                    hash: None,
+                    offset: place.next,
+                    payload: None,
+                })
+                .collect();
+            let part = Part { of: place.of.clone(), deliveries, expected: place.next, next: place.next, sweeping: true };
+            let mut counts = Counts { read: rows.len() as u64, ..Counts::default() };
+            if self.apply(Batch { parts: vec![part] }, &mut counts, stop).await?.is_none() {
+                return Ok(false);
+            }
+            self.account.book(&counts)?;
+        }
+        Ok(true)
+    }
+}
