@@ -129,7 +129,14 @@ impl DeadLetters {
     }
 
     /// A letter for a reject of a processor or a sink: the record of `key` in `topic`.
-    pub fn of_record(&self, component: &str, topic: &str, place: Option<(u32, Offset)>, reject: &Reject, version: Version) -> Letter {
+    pub fn of_record(
+        &self,
+        component: &str,
+        topic: &str,
+        place: Option<(u32, Offset)>,
+        reject: &Reject,
+        version: Version,
+    ) -> Letter {
         let key = reject.key.as_ref().map_or("", Key::as_str);
         let id = letter_id(&[component.as_bytes(), topic.as_bytes(), key.as_bytes(), &version.0.to_le_bytes()]);
         let mut letter = self.letter(id, component, topic, reject, None, Contents::binary(&reject.raw));
@@ -138,7 +145,15 @@ impl DeadLetters {
         letter
     }
 
-    fn letter(&self, id: String, component: &str, topic: &str, reject: &Reject, run: Option<&str>, contents: Contents) -> Letter {
+    fn letter(
+        &self,
+        id: String,
+        component: &str,
+        topic: &str,
+        reject: &Reject,
+        run: Option<&str>,
+        contents: Contents,
+    ) -> Letter {
         let Reason { code, text } = &reject.reason;
         Letter {
             id,
@@ -195,17 +210,20 @@ impl DeadLetters {
 
     /// A newer version of these keys was delivered: older open letters of the component are superseded.
     pub async fn delivered(&self, component: &str, delivered: &[(&str, Version)]) -> Result<u64, LetterError> {
-        let filter =
-            LetterFilter { state: Some(LetterState::Open), component: Some(component.to_owned()), ..LetterFilter::default() };
+        let filter = LetterFilter {
+            state: Some(LetterState::Open),
+            component: Some(component.to_owned()),
+            ..LetterFilter::default()
+        };
         if delivered.is_empty() || self.operations.count_letters(&filter).await? == 0 {
             return Ok(0);
         }
         let keys: Vec<&str> = delivered.iter().map(|(key, _)| *key).collect();
         let mut superseded = 0;
         for letter in self.operations.open_letters_of(component, &keys).await? {
-            let newer = delivered
-                .iter()
-                .any(|(key, version)| Some(*key) == letter.key.as_deref() && letter.version.is_none_or(|v| v < version.0));
+            let newer = delivered.iter().any(|(key, version)| {
+                Some(*key) == letter.key.as_deref() && letter.version.is_none_or(|v| v < version.0)
+            });
             if newer {
                 self.settle(&letter.id, LetterState::Superseded).await?;
                 superseded += 1;

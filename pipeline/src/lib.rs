@@ -20,5 +20,3 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod telemetry;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;

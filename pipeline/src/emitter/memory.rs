@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use schemas::{ContentHash, Key};
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +135,9 @@ impl Memory {
         let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh };
         let saved = memory.saved_meta().map_err(failed)?;
         match saved {
-            Some(meta) if meta.incarnation == *incarnation && now_ms - meta.saved_ms < usable_for_ms => memory.meta = meta,
+            Some(meta) if meta.incarnation == *incarnation && now_ms - meta.saved_ms < usable_for_ms => {
+                memory.meta = meta
+            }
             _ => memory.clear().map_err(failed)?,
         }
         Ok(memory)
@@ -443,7 +445,8 @@ mod tests {
     #[test]
     fn a_group_is_its_own_key_and_those_below_it_but_not_its_neighbours() {
         let mut memory = open(None, "a");
-        let rows: Vec<_> = ["ada", "ada|s1|", "ada|s2|2022-01-01", "ada-2", "adam|s1|"].map(|k| (key(k), known(1))).into();
+        let rows: Vec<_> =
+            ["ada", "ada|s1|", "ada|s2|2022-01-01", "ada-2", "adam|s1|"].map(|k| (key(k), known(1))).into();
         memory.put(&rows, Offset(5), false).unwrap();
         let under: Vec<String> = memory.under("ada").unwrap().iter().map(|(k, _)| k.as_str().to_owned()).collect();
         assert_eq!(under, ["ada", "ada|s1|", "ada|s2|2022-01-01"]);

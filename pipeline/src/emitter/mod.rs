@@ -143,7 +143,9 @@ pub struct Emitter {
     topic: Arc<Topic>,
     name: Arc<str>,
     partitions: u32,
+    schema: Arc<Schema>,
     schema_id: SchemaId,
+    group_fields: usize,
     context: EmitterContext,
     owned: BTreeMap<u32, Owned>,
 }
@@ -153,9 +155,14 @@ impl Emitter {
     pub async fn open(context: EmitterContext, component: &str, topic: Arc<Topic>) -> Result<Self, EmitError> {
         let name: Arc<str> = topic.name.as_str().into();
         let partitions = u32::try_from(context.log.ends(&name).await?.len()).unwrap_or(u32::MAX);
-        let schema_id = context.state.schemas.id_for_writing(&name, schema_of(&topic)?).await?;
+        let Some(entity) = topic.entity() else {
+            return Err(LogError::UnknownTopic { topic: topic.name.clone() }.into());
+        };
+        let (schema, group_fields) = (Arc::clone(&entity.schema), entity.group_fields);
+        let schema_id = context.state.schemas.id_for_writing(&name, &schema).await?;
         let component = component.into();
-        Ok(Self { component, topic, name, partitions, schema_id, context, owned: BTreeMap::new() })
+        let owned = BTreeMap::new();
+        Ok(Self { component, topic, name, partitions, schema, schema_id, group_fields, context, owned })
     }
 
     /// The topic it writes.
@@ -170,7 +177,7 @@ impl Emitter {
 
     /// The partition of `key`.
     pub fn partition_of(&self, key: &Key) -> u32 {
-        schemas::partition_of(key.prefix(self.topic.group_fields).as_bytes(), self.partitions)
+        schemas::partition_of(key.prefix(self.group_fields).as_bytes(), self.partitions)
     }
 
     /// Claims partitions, reads what the topic holds of them and heals what a former owner left.
@@ -191,7 +198,8 @@ impl Emitter {
             )?;
             let end = memory.next();
             let writer = claim.epoch();
-            let owned = Owned { claim, writer, incarnation: incarnation.clone(), memory, end, behind: true, looked: now };
+            let owned =
+                Owned { claim, writer, incarnation: incarnation.clone(), memory, end, behind: true, looked: now };
             self.owned.insert(partition, owned);
             let forgotten = self.catch_up(partition, true).await?;
             self.save(partition)?;
@@ -334,8 +342,20 @@ impl Emitter {
                     Change::Put { body, .. } => Some(Bytes::from(schemas::frame(self.schema_id, body))),
                     Change::Delete { .. } => None,
                 };
-                appends.push(Append { at: at.clone(), key: Bytes::copy_from_slice(key.as_str().as_bytes()), value, headers });
-                let entry = Known { version, writer: owned.writer, offset: Offset(-1), hash, highest: version, last: Offset(-1) };
+                appends.push(Append {
+                    at: at.clone(),
+                    key: Bytes::copy_from_slice(key.as_str().as_bytes()),
+                    value,
+                    headers,
+                });
+                let entry = Known {
+                    version,
+                    writer: owned.writer,
+                    offset: Offset(-1),
+                    hash,
+                    highest: version,
+                    last: Offset(-1),
+                };
                 entries.push((partition, key, entry));
                 match kind {
                     "created" => emitted.created += 1,
@@ -485,9 +505,15 @@ impl Emitter {
     /// A writer that finds a schema it doesn't know stops.
     async fn released(&self, id: SchemaId) -> Result<(), EmitError> {
         let schema = self.context.state.schemas.schema(id).await?;
-        let known = schemas::released(&self.name).iter().any(|released| released.canonical() == schema.canonical());
-        let current = schema_of(&self.topic)?.canonical() == schema.canonical();
-        if known || current { Ok(()) } else { Err(EmitError::NewerSchema { topic: self.name.to_string(), id: id.0 }) }
+        let released = schemas::compatibility::released().iter().filter(|released| *released.topic == *self.name);
+        let known = released
+            .filter_map(|released| Schema::parse(released.text).ok())
+            .any(|s| s.canonical() == schema.canonical());
+        if known || self.schema.canonical() == schema.canonical() {
+            Ok(())
+        } else {
+            Err(EmitError::NewerSchema { topic: self.name.to_string(), id: id.0 })
+        }
     }
 
     /// Appends the right record again, above all others, for every key where somebody else's lies on top of it.
@@ -547,7 +573,12 @@ impl Emitter {
             match right.remove(&offset) {
                 Some(record) => {
                     let headers = headers::healed(&self.name, &key, record.headers, version, owned.writer);
-                    appends.push(Append { at: at.clone(), key: record.key.unwrap_or_default(), value: record.value, headers });
+                    appends.push(Append {
+                        at: at.clone(),
+                        key: record.key.unwrap_or_default(),
+                        value: record.value,
+                        headers,
+                    });
                     entries.push((key, Known { version, writer: owned.writer, highest: version, ..known }));
                 }
                 // Compacted away: with no hash, the next statement of the key is a change.
@@ -596,13 +627,9 @@ impl Emitter {
     }
 
     fn hash(&self, body: &[u8]) -> Result<ContentHash, Reason> {
-        let schema = self.topic.schema().ok_or_else(|| Reason::new("no_schema", "the topic holds no entities"))?;
-        schemas::content_hash(schema, body).map_err(|malformed| Reason::new("not_encodable", malformed.to_string()))
+        schemas::content_hash(&self.schema, body)
+            .map_err(|malformed| Reason::new("not_encodable", malformed.to_string()))
     }
-}
-
-fn schema_of(topic: &Topic) -> Result<&Arc<Schema>, EmitError> {
-    topic.schema().ok_or_else(|| EmitError::from(LogError::UnknownTopic { topic: topic.name.clone() }))
 }
 
 /// The last change of each key, in the order in which the keys came last.

@@ -132,12 +132,7 @@ impl Operations {
     }
 
     /// Notes what has become of a letter.
-    pub async fn settle_letter(
-        &self,
-        id: &str,
-        state: LetterState,
-        at: DateTime<Utc>,
-    ) -> Result<(), OperationsError> {
+    pub async fn settle_letter(&self, id: &str, state: LetterState, at: DateTime<Utc>) -> Result<(), OperationsError> {
         sqlx::query("update letters set state = ?, settled = ? where id = ?")
             .bind(state.as_str())
             .bind(at)

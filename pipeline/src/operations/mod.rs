@@ -22,7 +22,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/operations/migrations");
 #[derive(Debug, thiserror::Error)]
 pub enum OperationsError {
     /// The file can't be opened, or isn't ours.
-    #[error("the operations database {path} can't be opened: {reason} (move it away to begin a new history; no data is lost)")]
+    #[error(
+        "the operations database {path} can't be opened: {reason} (move it away to begin a new history; no data is lost)"
+    )]
     Open {
         /// The file.
         path: String,
@@ -44,8 +46,7 @@ impl Operations {
     /// Opens the SQLite file, makes it where it isn't there, and brings its tables up to date. Other processes of
     /// this machine may have it open, too.
     pub async fn open(path: &Path) -> Result<Self, OperationsError> {
-        let failed =
-            |reason: String| OperationsError::Open { path: path.display().to_string(), reason };
+        let failed = |reason: String| OperationsError::Open { path: path.display().to_string(), reason };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         }

@@ -45,7 +45,9 @@ pub enum RunError {
         breach: Unbalanced,
     },
     /// So many records were rejected for one reason that the configuration must be wrong.
-    #[error("{component} rejected {rejected} of {of} records for one reason, {reason}: is the configuration right? (limit: {limit})")]
+    #[error(
+        "{component} rejected {rejected} of {of} records for one reason, {reason}: is the configuration right? (limit: {limit})"
+    )]
     TooManyRejects {
         /// Whose.
         component: String,
@@ -78,7 +80,9 @@ impl RunError {
                 Some(Kind::Unavailable)
             }
             Self::Sink(SinkError::Fenced { .. }) => Some(Kind::Contended),
-            Self::Log(error) | Self::State(StateError::Log(error)) | Self::Letters(LetterError::Log(error)) => of_log(error),
+            Self::Log(error) | Self::State(StateError::Log(error)) | Self::Letters(LetterError::Log(error)) => {
+                of_log(error)
+            }
             Self::State(StateError::Registry(error)) => of_registry(error),
             Self::Emit(EmitError::State(StateError::Log(error))) => of_log(error),
             Self::Emit(EmitError::State(StateError::Registry(error))) => of_registry(error),

@@ -6,6 +6,7 @@
 mod derive;
 mod erased;
 mod rederive;
+mod replay;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use super::{Account, Mode, RunError, Runtime, supervise};
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
 use crate::processor::Row;
-use crate::state::{Answer, Mark, RequestKind};
+use crate::state::Mark;
 
 /// How long a loop waits for records before it looks after everything else.
 const IDLE: Duration = Duration::from_millis(200);
@@ -130,7 +131,7 @@ impl Loop<'_> {
                     self.batch(records).await?;
                     self.commit(subscription).await?;
                 }
-                None => self.idle(subscription).await?,
+                None => self.idle().await?,
             }
             self.runtime.health.progressed(self.processor.name(), self.runtime.clock.now());
             self.account.write(self.runtime, false).await?;
@@ -215,7 +216,8 @@ impl Loop<'_> {
             inputs.insert(at.topic.to_string(), life);
         }
         let outputs = self.outputs.iter();
-        let outputs = outputs.filter_map(|(name, e)| Some(((*name).to_owned(), e.incarnation(number)?.clone()))).collect();
+        let outputs =
+            outputs.filter_map(|(name, e)| Some(((*name).to_owned(), e.incarnation(number)?.clone()))).collect();
         Ok(Mark { version: self.processor.version(), tables: self.tables.contents(), outputs, inputs })
     }
 
@@ -247,7 +249,7 @@ impl Loop<'_> {
         Ok(())
     }
 
-    async fn idle(&mut self, _subscription: &mut dyn Subscription) -> Result<(), RunError> {
+    async fn idle(&mut self) -> Result<(), RunError> {
         let now = self.runtime.clock.now();
         if (now - self.looked).to_std().unwrap_or_default() >= LOOK_EVERY {
             self.looked = now;
@@ -256,23 +258,6 @@ impl Loop<'_> {
             }
         }
         self.answer_requests().await
-    }
-
-    /// Replays of this processor's letters: the group is derived again.
-    async fn answer_requests(&mut self) -> Result<(), RunError> {
-        let name = self.processor.name();
-        for request in self.runtime.state.requests.open(|target| target == name)? {
-            let answer = match &request.kind {
-                RequestKind::Replay { letter, edited } => self.replay(letter, edited.as_ref()).await?,
-                RequestKind::Sync { .. } => Answer {
-                    done: false,
-                    text: format!("{name} is a processor: it has nothing to sync"),
-                    details: serde_json::Value::Null,
-                },
-            };
-            self.runtime.state.requests.answer(request, answer).await?;
-        }
-        Ok(())
     }
 
     async fn caught_up(&self) -> Result<bool, RunError> {

@@ -208,7 +208,9 @@ impl Loop<'_> {
         let resume = self.task.sink.assigned(&ours).await?;
         let at: Vec<TopicPartition> = ours.iter().map(Assigned::at).collect();
         let committed = match resume {
-            Resume::GroupOffsets => subscription.committed(&at).await?.into_iter().map(|c| c.and_then(stored)).collect(),
+            Resume::GroupOffsets => {
+                subscription.committed(&at).await?.into_iter().map(|c| c.and_then(stored)).collect()
+            }
             Resume::Own(mut own) => at.iter().map(|at| own.remove(at).flatten()).collect::<Vec<_>>(),
         };
         for (of, stored) in ours.into_iter().zip(committed) {

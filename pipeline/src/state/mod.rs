@@ -57,6 +57,12 @@ pub enum StateError {
         /// What the decoder says.
         reason: String,
     },
+    /// A value names a schema that neither the log nor the registry knows: the value is at fault.
+    #[error("schema {id} is known neither to the log nor to a registry")]
+    UnknownSchema {
+        /// The id.
+        id: u32,
+    },
     /// The schema registry's error.
     #[error(transparent)]
     Registry(#[from] schemas::RegistryError),

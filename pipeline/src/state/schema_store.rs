@@ -61,7 +61,7 @@ impl SchemaStore {
     }
 
     /// The schema with this id. An id that neither the log nor the registry knows is an error of the message that
-    /// names it ([`RegistryError::NotFound`]); while the registry can't be asked, the caller waits.
+    /// names it ([`StateError::UnknownSchema`]); while the registry can't be asked, the caller waits.
     pub async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>, StateError> {
         if let Some(schema) = self.parsed.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
             return Ok(Arc::clone(schema));
@@ -74,8 +74,11 @@ impl SchemaStore {
         }
         let schema = match (text, &self.registry) {
             (Some((text, _)), _) => Arc::new(Schema::parse(&text.schema)?),
-            (None, Some(registry)) => registry.schema(id).await?,
-            (None, None) => return Err(RegistryError::NotFound { id }.into()),
+            (None, Some(registry)) => match registry.schema(id).await {
+                Err(RegistryError::NotFound { .. }) => return Err(StateError::UnknownSchema { id: id.0 }),
+                schema => schema?,
+            },
+            (None, None) => return Err(StateError::UnknownSchema { id: id.0 }),
         };
         self.remember(id, Arc::clone(&schema));
         Ok(schema)

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use schemas::Key;
 
+use super::Loop;
 use super::tables::row;
-use super::{AnyProcessor, Loop};
 use crate::change::{Asked, Change, Version};
 use crate::emitter::{EmitError, Stamp, version_of};
 use crate::ledger::Counts;
 use crate::log::{Offset, Record};
-use crate::operations::LetterState;
 use crate::processor::Row;
 use crate::reject::{Reason, Reject};
 use crate::run::RunError;
-use crate::state::Answer;
 use crate::telemetry;
 
 /// An input that a group is derived from, with what a letter needs of it.
@@ -29,27 +27,44 @@ pub(super) struct Taken {
 }
 
 /// A letter to be written before offsets move.
-struct SetAside {
+pub(super) struct SetAside {
     topic: Arc<str>,
     place: (u32, Offset),
     version: Version,
     reject: Reject,
 }
 
+impl SetAside {
+    /// Why.
+    pub fn reason(&self) -> &Reason {
+        &self.reject.reason
+    }
+}
+
 impl Loop<'_> {
     /// Derives the groups that the records touch, from the latest record of each key.
     pub(super) async fn derive_records(&mut self, records: Vec<Record>) -> Result<(), RunError> {
         let mut counts = Counts { read: records.len() as u64, ..Counts::default() };
-        let (taken, mut aside) = self.take(records, &mut counts).await?;
-        let stamp = self.stamp();
-        let derived = if self.processor.one_group() {
-            self.derive_all_rows(taken, &mut aside, &mut counts)?
-        } else {
-            self.derive_each(&taken, &mut aside, &mut counts)?
-        };
-        aside.extend(self.emit(derived, &stamp).await?);
+        let aside = self.derive_and_emit(records, &mut counts).await?;
         self.write_letters(aside, counts.read).await?;
         self.account.book(&counts)
+    }
+
+    /// Derives and emits; answers what must be set aside before offsets move.
+    pub(super) async fn derive_and_emit(
+        &mut self,
+        records: Vec<Record>,
+        counts: &mut Counts,
+    ) -> Result<Vec<SetAside>, RunError> {
+        let (taken, mut aside) = self.take(records, counts).await?;
+        let stamp = self.stamp();
+        let derived = if self.processor.one_group() {
+            self.derive_all_rows(taken, &mut aside, counts)?
+        } else {
+            self.derive_each(&taken, &mut aside, counts)?
+        };
+        aside.extend(self.emit(derived, &stamp).await?);
+        Ok(aside)
     }
 
     pub(super) fn stamp(&self) -> Stamp {
@@ -57,7 +72,11 @@ impl Loop<'_> {
     }
 
     /// The latest record of each key, as rows; those that can't be used are set aside.
-    async fn take(&self, records: Vec<Record>, counts: &mut Counts) -> Result<(Vec<Taken>, Vec<SetAside>), RunError> {
+    pub(super) async fn take(
+        &self,
+        records: Vec<Record>,
+        counts: &mut Counts,
+    ) -> Result<(Vec<Taken>, Vec<SetAside>), RunError> {
         let mut latest: BTreeMap<(Arc<str>, bytes::Bytes), Record> = BTreeMap::new();
         for record in records {
             let key = record.key.clone().unwrap_or_default();
@@ -83,7 +102,7 @@ impl Loop<'_> {
     }
 
     /// One group for each input key: its outputs, and tombstones for what it no longer has.
-    fn derive_each(
+    pub(super) fn derive_each(
         &mut self,
         taken: &[Taken],
         aside: &mut Vec<SetAside>,
@@ -123,7 +142,7 @@ impl Loop<'_> {
     }
 
     /// All inputs are one group: takes the new ones in and derives it.
-    fn derive_all_rows(
+    pub(super) fn derive_all_rows(
         &mut self,
         taken: Vec<Taken>,
         aside: &mut Vec<SetAside>,
@@ -209,12 +228,17 @@ impl Loop<'_> {
             let rejects = emitted.rejects.into_iter();
             let place = (0, Offset::START);
             let topic: Arc<str> = Arc::from(topic);
-            aside.extend(rejects.map(|reject| SetAside { topic: Arc::clone(&topic), place, version: Version(0), reject }));
+            aside.extend(rejects.map(|reject| SetAside {
+                topic: Arc::clone(&topic),
+                place,
+                version: Version(0),
+                reject,
+            }));
         }
         Ok(aside)
     }
 
-    async fn write_letters(&self, aside: Vec<SetAside>, of: u64) -> Result<(), RunError> {
+    pub(super) async fn write_letters(&self, aside: Vec<SetAside>, of: u64) -> Result<(), RunError> {
         if aside.is_empty() {
             return Ok(());
         }
@@ -227,61 +251,6 @@ impl Loop<'_> {
         self.runtime.letters.write(&letters).await?;
         tracing::warn!(processor = name, rejected = letters.len(), "records were set aside in the dead letters");
         Ok(())
-    }
-
-    /// Derives the letter's group again, from what its topic holds now.
-    pub(super) async fn replay(&mut self, id: &str, edited: Option<&serde_json::Value>) -> Result<Answer, RunError> {
-        let refused = |text: String| Answer { done: false, text, details: serde_json::json!({ "letter": id }) };
-        if edited.is_some() {
-            return Ok(refused("a processor's letter is replayed from its topic: mend the record where it comes from".into()));
-        }
-        let Some((LetterState::Open, letter)) = self.runtime.letters.get(id).await? else {
-            return Ok(refused(format!("there is no open dead letter {id}")));
-        };
-        let Some(key) = letter.key.as_deref() else {
-            return Ok(refused(format!("dead letter {id} has no key")));
-        };
-        let Some(record) = self.latest(&letter.topic, key).await? else {
-            self.runtime.letters.settle(id, LetterState::Superseded).await?;
-            return Ok(Answer { done: true, text: "its record has gone: superseded".into(), details: serde_json::Value::Null });
-        };
-        let version = version_of(&record).unwrap_or_default();
-        let reason = self.try_again(record).await?;
-        match reason {
-            Some(reason) => Ok(refused(format!("dead letter {id} still can't be used: {reason}"))),
-            None => {
-                let newer = letter.version.is_some_and(|was| was < version);
-                let state = if newer { LetterState::Superseded } else { LetterState::Replayed };
-                self.runtime.letters.settle(id, state).await?;
-                Ok(Answer { done: true, text: "derived again".into(), details: serde_json::json!({ "letter": id }) })
-            }
-        }
-    }
-
-    async fn try_again(&mut self, record: Record) -> Result<Option<Reason>, RunError> {
-        let mut counts = Counts { read: 1, ..Counts::default() };
-        let (taken, mut aside) = self.take(vec![record], &mut counts).await?;
-        let stamp = self.stamp();
-        let derived = if self.processor.one_group() {
-            self.derive_all_rows(taken, &mut aside, &mut counts)?
-        } else {
-            self.derive_each(&taken, &mut aside, &mut counts)?
-        };
-        aside.extend(self.emit(derived, &stamp).await?);
-        Ok(aside.into_iter().next().map(|a| a.reject.reason))
-    }
-
-    /// The latest record of a key in one of our partitions.
-    async fn latest(&self, topic: &str, key: &str) -> Result<Option<Record>, RunError> {
-        let all: Vec<_> = self.partitions.keys().map(|n| (crate::log::TopicPartition::new(topic, *n), Offset::START)).collect();
-        let mut latest = None;
-        crate::log::scan(self.runtime.log.as_ref(), &all, |record| {
-            if record.key.as_deref() == Some(key.as_bytes()) {
-                latest = Some(record);
-            }
-        })
-        .await?;
-        Ok(latest.filter(|record| record.value.is_some()))
     }
 }
 

@@ -24,7 +24,11 @@ type LastOffsets = HashMap<u128, Offset>;
 
 impl Loop<'_> {
     /// Derives all groups of these partitions, deletes what has no inputs any more, and goes on behind what was read.
-    pub(super) async fn rederive(&mut self, subscription: &mut dyn Subscription, numbers: &[u32]) -> Result<(), RunError> {
+    pub(super) async fn rederive(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        numbers: &[u32],
+    ) -> Result<(), RunError> {
         for &number in numbers {
             let at = self.inputs_of(number);
             subscription.pause(&at).await?;
@@ -118,7 +122,8 @@ impl Loop<'_> {
                 let mut changes = Vec::new();
                 self.difference(number, None, Vec::new(), None, &mut changes)?;
                 let stamp = self.stamp();
-                self.emit(changes, &stamp).await?;
+                let aside = self.emit(changes, &stamp).await?;
+                self.write_letters(aside, 0).await?;
             }
             return Ok(());
         }
@@ -147,7 +152,8 @@ impl Loop<'_> {
                 self.difference(number, Some(group), Vec::new(), None, &mut changes)?;
             }
             let stamp = self.stamp();
-            self.emit(changes, &stamp).await?;
+            let aside = self.emit(changes, &stamp).await?;
+            self.write_letters(aside, groups.len() as u64).await?;
         }
         Ok(())
     }

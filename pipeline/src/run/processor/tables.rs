@@ -130,9 +130,7 @@ pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<Opt
     };
     let schema = match runtime.state.schemas.schema(id).await {
         Ok(schema) => schema,
-        Err(StateError::Registry(schemas::RegistryError::NotFound { .. })) => {
-            return reject("unknown_schema", format!("schema {} is known neither to the log nor to a registry", id.0));
-        }
+        Err(error @ StateError::UnknownSchema { .. }) => return reject("unknown_schema", error.to_string()),
         Err(error) => return Err(error.into()),
     };
     let time = record.headers.text(header::CE_TIME).and_then(|text| text.parse().ok());

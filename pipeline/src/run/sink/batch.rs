@@ -84,9 +84,7 @@ async fn delivery(runtime: &Runtime, record: &Record) -> Result<Result<Delivery,
     };
     let schema = match runtime.state.schemas.schema(id).await {
         Ok(schema) => schema,
-        Err(StateError::Registry(schemas::RegistryError::NotFound { .. })) => {
-            return reject("unknown_schema", format!("schema {} is known neither to the log nor to a registry", id.0));
-        }
+        Err(error @ StateError::UnknownSchema { .. }) => return reject("unknown_schema", error.to_string()),
         Err(error) => return Err(error.into()),
     };
     if let Err(malformed) = schemas::check(&schema, body) {

@@ -123,7 +123,13 @@ impl Loop<'_> {
                     hint: "this is a mistake in the program".into(),
                 });
             };
-            let mut letter = self.letter(&reject.at, &reject.key, reject.reason.clone(), delivery.payload.as_ref(), delivery.version);
+            let mut letter = self.letter(
+                &reject.at,
+                &reject.key,
+                reject.reason.clone(),
+                delivery.payload.as_ref(),
+                delivery.version,
+            );
             letter.place = Some((reject.at.partition, delivery.offset));
             letter.hash = delivery.hash.map(|hash| hash.to_string());
             letters.push(letter);

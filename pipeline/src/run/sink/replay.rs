@@ -46,7 +46,13 @@ impl Loop<'_> {
             return Ok(refused(format!("dead letter {id} has no record that could be delivered")));
         };
         let Some(place) = self.places.get(&at) else { return Ok(None) };
-        let part = Part { of: place.of.clone(), deliveries: vec![delivery], expected: place.next, next: place.next, sweeping: false };
+        let part = Part {
+            of: place.of.clone(),
+            deliveries: vec![delivery],
+            expected: place.next,
+            next: place.next,
+            sweeping: false,
+        };
         let batch = Batch { parts: vec![part] };
         let applied = match self.task.sink.apply(&batch).await {
             Ok(applied) => applied,
@@ -62,7 +68,8 @@ impl Loop<'_> {
         let superseded = counts.stale > 0 || counts.unchanged > 0;
         let state = if superseded { LetterState::Superseded } else { LetterState::Replayed };
         self.runtime.letters.settle(id, state).await?;
-        let text = if superseded { "the target holds a newer version: superseded" } else { "replayed: the row was delivered" };
+        let text =
+            if superseded { "the target holds a newer version: superseded" } else { "replayed: the row was delivered" };
         Ok(Some(Answer { done: true, text: text.into(), details: serde_json::json!({ "letter": id, "state": state }) }))
     }
 

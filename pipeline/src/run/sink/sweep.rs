@@ -55,7 +55,9 @@ impl Loop<'_> {
                 return Err(RunError::Refused {
                     component: self.task.name.to_string(),
                     reason: format!("{} of the {held} rows the target holds of {at} aren't in the topic", gone.len()),
-                    hint: format!("more than {percent} % aren't deleted unasked: if they are to go, raise `sweep_percent`"),
+                    hint: format!(
+                        "more than {percent} % aren't deleted unasked: if they are to go, raise `sweep_percent`"
+                    ),
                 });
             }
             if !self.delete(&at, gone, stop).await? {
@@ -91,7 +93,12 @@ impl Loop<'_> {
         Ok((gone, held))
     }
 
-    async fn delete(&mut self, at: &TopicPartition, gone: Vec<Held>, stop: &CancellationToken) -> Result<bool, RunError> {
+    async fn delete(
+        &mut self,
+        at: &TopicPartition,
+        gone: Vec<Held>,
+        stop: &CancellationToken,
+    ) -> Result<bool, RunError> {
         for rows in gone.chunks(AT_ONCE) {
             let Some(place) = self.places.get(at) else { return Ok(true) };
             let deliveries = rows
@@ -104,7 +111,8 @@ impl Loop<'_> {
                     payload: None,
                 })
                 .collect();
-            let part = Part { of: place.of.clone(), deliveries, expected: place.next, next: place.next, sweeping: true };
+            let part =
+                Part { of: place.of.clone(), deliveries, expected: place.next, next: place.next, sweeping: true };
             let mut counts = Counts { read: rows.len() as u64, ..Counts::default() };
             if self.apply(Batch { parts: vec![part] }, &mut counts, stop).await?.is_none() {
                 return Ok(false);

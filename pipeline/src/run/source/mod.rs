@@ -238,7 +238,12 @@ async fn answer_requests(
 }
 
 impl Working<'_> {
-    async fn act(&mut self, request: &Request, runtime: &Runtime, stop: &CancellationToken) -> Result<Answer, RunError> {
+    async fn act(
+        &mut self,
+        request: &Request,
+        runtime: &Runtime,
+        stop: &CancellationToken,
+    ) -> Result<Answer, RunError> {
         let name = self.feed.name().to_owned();
         match &request.kind {
             RequestKind::Sync { window, everything } => {

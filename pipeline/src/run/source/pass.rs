@@ -87,8 +87,16 @@ impl Working<'_> {
         self.emitter.save_all()?;
         ended?;
         let c = &report.counts;
-        tracing::info!(source = name, run = &*pass.run, read = c.read, changed = c.delivered, unchanged = c.unchanged,
-            rejected = c.rejected, vanished = report.vanished, "run complete");
+        tracing::info!(
+            source = name,
+            run = &*pass.run,
+            read = c.read,
+            changed = c.delivered,
+            unchanged = c.unchanged,
+            rejected = c.rejected,
+            vanished = report.vanished,
+            "run complete"
+        );
         Ok(pass.report)
     }
 
@@ -200,7 +208,8 @@ impl Working<'_> {
         let keyless = page.rejects.iter().any(|reject| reject.key.is_none());
         pass.complete &= !keyless;
         if pass.ask == Ask::Everything {
-            let present = page.changes.iter().map(Change::key).chain(page.rejects.iter().filter_map(|r| r.key.as_ref()));
+            let present =
+                page.changes.iter().map(Change::key).chain(page.rejects.iter().filter_map(|r| r.key.as_ref()));
             self.mark_seen(present.cloned().collect())?;
         }
         let stamp = Stamp { captured: page.captured, asked: pass.asked, run: Arc::clone(&pass.run) };
@@ -274,13 +283,20 @@ impl Working<'_> {
         }
         let name = self.feed.name().to_owned();
         let Vanished::Delete { max_share } = self.feed.vanished else {
-            tracing::warn!(source = name, vanished = absent.len(), "entities have gone from the system (they are kept)");
+            tracing::warn!(
+                source = name,
+                vanished = absent.len(),
+                "entities have gone from the system (they are kept)"
+            );
             return Ok(());
         };
         if absent.len() as f64 > known as f64 * max_share {
             return Err(RunError::Refused {
                 component: name,
-                reason: format!("{} of {known} entities have gone from the system, more than the share of {max_share}", absent.len()),
+                reason: format!(
+                    "{} of {known} entities have gone from the system, more than the share of {max_share}",
+                    absent.len()
+                ),
                 hint: "if they really have gone, raise `vanished.max_share` for one run".into(),
             });
         }
@@ -291,7 +307,11 @@ impl Working<'_> {
             telemetry::count_changes(&name, emitted.created, emitted.updated, emitted.deleted);
             pass.report.deleted += emitted.deleted;
         }
-        tracing::warn!(source = name, deleted = pass.report.deleted, "entities have gone from the system and were deleted");
+        tracing::warn!(
+            source = name,
+            deleted = pass.report.deleted,
+            "entities have gone from the system and were deleted"
+        );
         Ok(())
     }
 
@@ -315,7 +335,8 @@ impl Working<'_> {
         let ends = self.emitter.ends().into_iter().map(|(_, _, end)| end).collect();
         let progress = Progress { complete_to, ends, run: pass.run.to_string() };
         pass.runtime.state.positions.save_progress(self.feed.name(), &progress).await?;
-        metrics::gauge!(telemetry::COMPLETE_TO, "source" => self.feed.name().to_owned()).set(complete_to.timestamp() as f64);
+        metrics::gauge!(telemetry::COMPLETE_TO, "source" => self.feed.name().to_owned())
+            .set(complete_to.timestamp() as f64);
         Ok(())
     }
 }

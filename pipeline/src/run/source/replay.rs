@@ -51,6 +51,10 @@ impl Working<'_> {
         }
         let changed = emitted.counts.delivered > 0;
         let text = if changed { "replayed: a change was written" } else { "replayed: the topic holds it already" };
-        Ok(Answer { done: true, text: text.into(), details: serde_json::json!({ "letter": letter, "changed": changed }) })
+        Ok(Answer {
+            done: true,
+            text: text.into(),
+            details: serde_json::json!({ "letter": letter, "changed": changed }),
+        })
     }
 }
