@@ -20,3 +20,5 @@ pub mod sink;
 pub mod source;
 pub mod state;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
