@@ -1,1 +1,13 @@
-//! Processors: pure functions from inputs to target entities.
+//! Processors: pure functions from inputs to target entities. One file per verb.
+//!
+//! Each implements [`pipeline::processor::Processor`] and is driven by the runner; none does I/O, reads a clock or
+//! knows another. To add one: a file here, its topics in the catalogue, its rules as cases in `golden/`.
+
+mod applicants;
+mod decode;
+mod masters;
+mod users;
+
+pub use applicants::{Applicants, ApplicantsTables};
+pub use masters::{OneToOne, health_authorities, reasons, statuses};
+pub use users::Users;

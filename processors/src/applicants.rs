@@ -1,0 +1,117 @@
+//! The register's applicants and their milestones, from the ATS's applicants.
+
+mod journey;
+mod milestones;
+mod tables;
+
+use pipeline::processor::{Group, Outputs, Processor, Row};
+use pipeline::reject::Reject;
+use schemas::Entity;
+use schemas::records::{ats, register};
+
+use crate::decode::{self, lower, reference};
+use milestones::Kept;
+pub use tables::ApplicantsTables;
+
+/// `ats.applicant` to `register.applicant` and `register.milestone`, with the masters `ats.milestone` and `ats.staff`.
+///
+/// What each file decides: `milestones` which milestones the register keeps and what they say, `journey` the status and
+/// the end of the journey, this one the applicant. The outputs are all there is: a milestone that has vanished from the
+/// applicant, or whose start date has moved, is no longer derived under its old key and so deleted.
+///
+/// An applicant that can't be written fails as a whole and keeps its last outputs; a milestone that can't costs itself.
+pub struct Applicants;
+
+/// The last day of the college's old process (ATS contract, target tables, `new_bccnm_process`).
+const LAST_DAY_OF_OLD_PROCESS: schemas::Date = schemas::Date(19_387);
+
+impl Processor for Applicants {
+    type In = ats::Applicant;
+    type Tables = ApplicantsTables;
+
+    fn name(&self) -> &'static str {
+        "applicants"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[ats::Applicant::TOPIC]
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &[ats::Milestone::TOPIC, ats::Staff::TOPIC]
+    }
+
+    fn outputs(&self) -> &'static [&'static str] {
+        &[register::Applicant::TOPIC, register::Milestone::TOPIC]
+    }
+
+    fn decode(&self, row: &Row) -> Result<ats::Applicant, Reject> {
+        decode::entity(row)
+    }
+
+    fn arrange(&self, rows: &[Row], rejects: &mut Vec<Reject>) -> ApplicantsTables {
+        ApplicantsTables::arrange(rows, rejects)
+    }
+
+    fn derive(
+        &self,
+        group: &Group<ats::Applicant>,
+        tables: &ApplicantsTables,
+        out: &mut Outputs,
+    ) -> Result<(), Reject> {
+        for input in &group.inputs {
+            let milestones = milestones::kept(&input.value, tables, out);
+            out.put(&applicant(&input.value, &milestones))?;
+            for milestone in &milestones {
+                if let Err(part) = out.put(&milestone.row) {
+                    out.reject(part);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn applicant(polled: &ats::Applicant, milestones: &[Kept]) -> register::Applicant {
+    let registration_date = polled.registration_date.map(schemas::LocalTimestamp::date);
+    register::Applicant {
+        applicant_id: polled.applicant_id.clone(),
+        name: full_name(&polled.first_name, &polled.last_name),
+        first_name: polled.first_name.clone(),
+        last_name: polled.last_name.clone(),
+        ats1_id: Some(polled.ats1_id.to_string()),
+        email_address: polled.email_address.clone(),
+        phone_number: polled.phone_number.clone(),
+        registration_date,
+        assigned_to: polled.assigned_to.as_ref().map(|staff| staff.iter().map(assignee).collect()),
+        country_of_citizenship: polled.countries_of_citizenship.clone(),
+        country_of_residence: polled.country_of_residence.clone(),
+        pr_status: polled.pr_status.clone(),
+        nursing_educations: polled.nursing_educations.iter().map(education).collect(),
+        bccnm_license_number: polled.bccnm_license_number.clone(),
+        notes: polled.notes.clone(),
+        status_id: journey::status(milestones).map(str::to_owned),
+        new_bccnm_process: registration_date.is_some_and(|day| day > LAST_DAY_OF_OLD_PROCESS),
+        pathway_id: reference(polled.pathway_id.as_deref()),
+        end_of_journey: journey::end(milestones).map(str::to_owned),
+        created_date: polled.created_date,
+        updated_date: polled.updated_date,
+    }
+}
+
+/// First and last name with a space between them; no space where there is only one.
+fn full_name(first: &str, last: &str) -> String {
+    if first.is_empty() || last.is_empty() { format!("{first}{last}") } else { format!("{first} {last}") }
+}
+
+fn assignee(staff: &ats::Assignee) -> ats::Assignee {
+    ats::Assignee { id: lower(&staff.id), name: staff.name.clone() }
+}
+
+fn education(education: &ats::NursingEducation) -> ats::NursingEducation {
+    ats::NursingEducation { id: lower(&education.id), ..education.clone() }
+}
