@@ -95,7 +95,10 @@ impl Register {
     fn process<P: Processor>(&mut self, processor: &P, touched: &[Record]) {
         let mut report = Report::default();
         let mut rejects = Vec::new();
-        let tables = processor.arrange(&self.latest(processor.tables()), &mut rejects);
+        // The order of a group's inputs is promised, that of the tables' rows isn't.
+        let mut rows = self.latest(processor.tables());
+        rows.reverse();
+        let tables = processor.arrange(&rows, &mut rejects);
 
         let table_changed = touched.iter().any(|record| processor.tables().contains(&record.topic));
         let mut groups = BTreeSet::new();
