@@ -10,7 +10,7 @@
 //! asked for. Rows that an earlier pass brought just as they are now are not made into changes again, and not counted.
 //!
 //! A process that starts again in the middle of a window goes on at its offset. What the passes have brought is forgotten
-//! then, so the pass that was interrupted can't be the last one.
+//! then, so whatever else the interrupted pass brings is new, and another pass follows.
 
 use std::sync::Arc;
 
@@ -189,8 +189,6 @@ impl Source for Applicants {
         let resumed = self.memory.resume(after);
         if is_first_page {
             self.memory.forget();
-        } else if resumed == Resumed::Elsewhere {
-            reading.news = true;
         }
         if reading.offset == 0 {
             reading.begin_pass(captured, &self.config);

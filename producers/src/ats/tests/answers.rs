@@ -11,21 +11,27 @@ use simulators::ats::{Endpoint, Fault, RetryAfter};
 
 use super::*;
 
-/// What reading the feed gives when its next answer goes wrong like this.
-async fn outcome_of(feed: AtsFeed, endpoint: Endpoint, fault: Fault) -> SourceError {
-    let mut site = site(few(120));
-    site.config.timeout = Duration::from_millis(1_500);
-    site.config.idle_timeout = Duration::from_millis(700);
-    site.config.max_body = 4 << 20;
+/// What reading the feed gives when its answers go wrong like this; afterwards it can be read.
+async fn outcome_of(site: Site, feed: AtsFeed, endpoint: Endpoint, fault: Fault) -> SourceError {
     site.ats.set_fault(endpoint, fault, None);
-    let error = site.source(feed).read(&Ask::Changes, None).await.unwrap_err();
+    let mut source = site.source(feed);
+    let error = source.read(&Ask::Changes, None).await.unwrap_err();
     site.ats.clear_faults();
-    assert!(site.source(feed).read(&Ask::Changes, None).await.is_ok());
+    assert!(source.read(&Ask::Changes, None).await.is_ok());
     error
 }
 
 async fn outcome(fault: Fault) -> SourceError {
-    outcome_of(AtsFeed::Applicants, Endpoint::Applicants, fault).await
+    outcome_of(site(few(120)), AtsFeed::Applicants, Endpoint::Applicants, fault).await
+}
+
+/// The same, with a source that waits no longer than this.
+async fn outcome_within(timeout: Duration, idle_timeout: Duration, fault: Fault) -> SourceError {
+    let mut site = site(few(120));
+    site.config.concurrency = 1;
+    site.config.timeout = timeout;
+    site.config.idle_timeout = idle_timeout;
+    outcome_of(site, AtsFeed::Applicants, Endpoint::Applicants, fault).await
 }
 
 /// The reason, without the address.
@@ -59,7 +65,7 @@ async fn answering<R: IntoResponse + Clone + Send + Sync + 'static>(answer: R) -
 async fn a_wrong_key_needs_a_person() {
     for code in [401, 403] {
         assert!(refused(outcome(Fault::status(code)).await).contains("`api_key`"));
-        let keyless = outcome_of(AtsFeed::Reasons, Endpoint::Reasons, Fault::status(code)).await;
+        let keyless = outcome_of(site(few(60)), AtsFeed::Reasons, Endpoint::Reasons, Fault::status(code)).await;
         assert!(refused(keyless).contains("needs no key"));
     }
     let mut site = site(few(1));
@@ -98,10 +104,15 @@ async fn failures_of_the_server_pass() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_or_too_slowly_is_unavailable() {
-    assert!(unavailable(outcome(Fault::Hang).await).0.contains("no complete answer in 1.5s"));
-    assert!(unavailable(outcome(Fault::Slow { ms: 3_000 }).await).0.contains("no complete answer in 1.5s"));
-    // Never silent for long, and never done.
-    assert!(unavailable(outcome(Fault::Drip { ms: 100 }).await).0.contains("no complete answer in 1.5s"));
+    const SHORT: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(60);
+    let stands_still = unavailable(outcome_within(LONG, SHORT, Fault::Hang).await).0;
+    assert!(stands_still.contains("it stood still"), "{stands_still}");
+    for fault in [Fault::Slow { ms: 20_000 }, Fault::Drip { ms: 200 }] {
+        // The second is never silent for long.
+        let takes_too_long = unavailable(outcome_within(SHORT, LONG, fault).await).0;
+        assert!(takes_too_long.contains("no complete answer in 1s"), "{takes_too_long}");
+    }
 }
 
 #[tokio::test]
@@ -135,8 +146,11 @@ async fn answers_that_are_no_list_are_unavailable() {
 
 #[tokio::test]
 async fn an_answer_without_end_is_cut_off() {
-    let (reason, _) = unavailable(outcome(Fault::EndlessBody).await);
-    assert!(reason.contains("max_body") || reason.contains("no complete answer"), "{reason}");
+    let mut site = site(few(120));
+    site.config.max_body = 1 << 20;
+    let (reason, _) =
+        unavailable(outcome_of(site, AtsFeed::Applicants, Endpoint::Applicants, Fault::EndlessBody).await);
+    assert!(reason.contains("more than 1048576 bytes (max_body)"), "{reason}");
     let large = format!("[\"{}\"]", "x".repeat(40 << 20));
     assert!(unavailable(answering(large).await).0.contains("max_body"));
 }
@@ -156,7 +170,7 @@ async fn a_server_that_ignores_the_offset_is_noticed() {
 
 #[tokio::test]
 async fn errors_name_neither_the_key_nor_people() {
-    for fault in [Fault::status(401), Fault::TruncatedJson, Fault::CutBody, Fault::Hang] {
+    for fault in [Fault::status(401), Fault::TruncatedJson, Fault::CutBody, Fault::status(500)] {
         let error = outcome(fault).await;
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains("simulated-key") && !shown.contains('@'), "{shown}");

@@ -57,6 +57,12 @@ impl Site {
         self.source(AtsFeed::Applicants)
     }
 
+    /// The ids as they are listed.
+    fn oracle_in_order(&self) -> Vec<String> {
+        let rows = self.ats.applicants();
+        rows.iter().map(|row| row["applicant_id"].as_str().unwrap().to_lowercase()).collect()
+    }
+
     /// What a right reading of all applicants is at this moment.
     fn oracle(&self) -> BTreeMap<String, Bytes> {
         let rows = serde_json::to_vec(&self.ats.applicants()).unwrap();
@@ -97,16 +103,21 @@ impl Run {
         self.complete_to = page.complete_to;
         self.position = Some(page.next);
     }
+
+    async fn finish(&mut self, source: &mut dyn Source, ask: &Ask) -> Result<(), SourceError> {
+        loop {
+            let page = source.read(ask, self.position.as_ref()).await?;
+            let end = page.end;
+            self.add(page);
+            if end {
+                return Ok(());
+            }
+        }
+    }
 }
 
 async fn run(source: &mut dyn Source, ask: &Ask, after: Option<&Position>) -> Result<Run, SourceError> {
     let mut run = Run { position: after.cloned(), ..Run::default() };
-    loop {
-        let page = source.read(ask, run.position.as_ref()).await?;
-        let end = page.end;
-        run.add(page);
-        if end {
-            return Ok(run);
-        }
-    }
+    run.finish(source, ask).await?;
+    Ok(run)
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use pipeline::clock::Clock;
 use serde_json::json;
 use simulators::ats::{Drift, Endpoint, Fault, Order};
 
@@ -53,6 +54,46 @@ async fn rows_that_are_inserted_removed_and_moved_between_pages_are_not_missed()
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_row_that_two_passes_skip_is_found_by_a_third() {
+    let mut site = site(few(40));
+    site.config.page_size = 10;
+    site.config.concurrency = 1;
+    let ids: Vec<String> = site.oracle_in_order();
+    let mut source = site.applicants();
+    let mut run = Run::default();
+    for (pages_before, removed) in [(2, 0..1), (4, 1..11)] {
+        // The first pass loses row 20, which moves to the page before; ten removals later, so does the second. The
+        // second brings nothing new either: only that it is shorter than the first tells.
+        for _ in 0..pages_before {
+            run.add(source.read(&Ask::Changes, run.position.as_ref()).await.unwrap());
+        }
+        for id in &ids[removed] {
+            assert!(site.ats.remove_applicant(id));
+        }
+    }
+    assert!(!run.records.contains_key(&ids[20]));
+    run.finish(&mut *source, &Ask::Changes).await.unwrap();
+    assert!(run.records.contains_key(&ids[20]));
+    assert_eq!(run.complete_to, Some(site.ats.now()));
+}
+
+#[tokio::test]
+async fn a_reading_is_complete_to_the_moment_its_last_pass_began() {
+    let site = site(few(40));
+    let mut source = site.applicants();
+    let mut run = Run::default();
+    let mut asked = Vec::new();
+    while run.complete_to.is_none() {
+        asked.push(site.clock.now());
+        run.add(source.read(&Ask::Changes, run.position.as_ref()).await.unwrap());
+        site.clock.advance(Duration::from_secs(3_600)).await;
+    }
+    // Each pass: the rows, then nothing.
+    assert_eq!(asked.len(), 4);
+    assert_eq!(run.complete_to, Some(asked[2]));
 }
 
 #[tokio::test]
