@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use super::super::{LogError, settings};
 use super::Shared;
+use super::statements::Cleaned;
 use super::topics::Topic;
-use super::writer::{Cleaned, Job};
+use super::writer::Job;
 use crate::clock::Clock;
 
 /// What a compaction has done.

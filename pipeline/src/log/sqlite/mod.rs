@@ -10,6 +10,7 @@ mod headers;
 mod lock;
 mod reader;
 mod schema;
+mod statements;
 mod subscription;
 #[cfg(test)]
 mod tests;

@@ -209,3 +209,16 @@ async fn settings_of_topics_survive() {
     let topics = log.topics().await.unwrap();
     assert_eq!(topics[0].settings, BTreeMap::from([("delete.retention.ms".to_owned(), "3600000".to_owned())]));
 }
+
+#[tokio::test]
+async fn compaction_happens_by_itself_beside_appends() {
+    let folder = TempDir::new().unwrap();
+    let compact_every = Some(Duration::from_millis(5));
+    let log = with_nurses(&folder, SqliteOptions { compact_every, ..options() }).await;
+    let compacted = async {
+        while log.ends("nurses").await.unwrap()[0].end < Offset(50) || keys(&log, 0).await.len() > 2 {
+            log.append(vec![record(0, "amal", Some(b"1"))]).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), compacted).await.unwrap();
+}
