@@ -11,3 +11,15 @@ mod users;
 pub use applicants::{Applicants, ApplicantsTables};
 pub use masters::{OneToOne, health_authorities, reasons, statuses};
 pub use users::Users;
+
+/// Every processor of the program, in the order in which they are drained.
+pub fn all() -> Vec<std::sync::Arc<dyn pipeline::run::AnyProcessor>> {
+    use std::sync::Arc;
+    vec![
+        Arc::new(statuses()),
+        Arc::new(reasons()),
+        Arc::new(health_authorities()),
+        Arc::new(Users),
+        Arc::new(Applicants),
+    ]
+}

@@ -7,10 +7,12 @@ mod processor;
 mod rejects;
 mod sink;
 mod source;
+mod tasks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use self::account::Account;
@@ -20,6 +22,7 @@ pub use self::processor::{AnyProcessor, ProcessorTask};
 pub use self::rejects::RejectLimit;
 pub use self::sink::{SinkLimits, SinkTask};
 pub use self::source::{Feed, PassReport, System, Vanished};
+pub use self::tasks::run_systems;
 
 use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;
@@ -80,19 +83,26 @@ pub enum Mode {
     Follow,
 }
 
+/// A component's loop, from its beginning to its end.
+#[async_trait]
+trait Work: Send {
+    /// `Ok`: it is done, or was told to stop.
+    async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError>;
+}
+
 /// Runs a component's loop again after every failure that can pass, with waits; ends when it is done, told to stop,
 /// or refused.
-pub async fn supervise(
+async fn supervise(
     name: &str,
     runtime: &Runtime,
     mode: Mode,
     stop: &CancellationToken,
-    mut once: impl AsyncFnMut() -> Result<(), RunError>,
+    component: &mut dyn Work,
 ) -> Result<(), RunError> {
     let mut retries = runtime.retries();
     loop {
         let began = runtime.clock.now();
-        let error = match once().await {
+        let error = match component.work(runtime, mode, stop).await {
             Ok(()) => {
                 runtime.health.stopped(name, None);
                 return Ok(());

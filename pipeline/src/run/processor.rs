@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
 
 pub use self::erased::AnyProcessor;
 use self::tables::ReferenceTables;
-use super::{Account, Mode, RunError, Runtime, supervise};
+use super::{Account, Mode, RunError, Runtime, Work, supervise};
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
 use crate::processor::Row;
@@ -64,17 +65,20 @@ impl ProcessorTask {
         let name = self.processor.name();
         let mut account = Account::new(name, now);
         runtime.health.starting(name, LOOK_EVERY * 6, now);
-        supervise(name, runtime, mode, stop, async || self.work(runtime, mode, stop, &mut account).await).await
+        let mut work = ProcessorWork { processor: self.processor.as_ref(), account: &mut account };
+        supervise(name, runtime, mode, stop, &mut work).await
     }
+}
 
-    async fn work(
-        &self,
-        runtime: &Runtime,
-        mode: Mode,
-        stop: &CancellationToken,
-        account: &mut Account,
-    ) -> Result<(), RunError> {
-        let processor = self.processor.as_ref();
+struct ProcessorWork<'a> {
+    processor: &'a dyn AnyProcessor,
+    account: &'a mut Account,
+}
+
+#[async_trait]
+impl Work for ProcessorWork<'_> {
+    async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
+        let processor = self.processor;
         let mut outputs = BTreeMap::new();
         for &name in processor.outputs() {
             let Some(topic) = schemas::catalogue().topic(name) else {
@@ -87,7 +91,8 @@ impl ProcessorTask {
         let inputs: Vec<Arc<str>> = processor.inputs().iter().map(|name| Arc::from(*name)).collect();
         let mut subscription = runtime.log.subscribe(&format!("muster.{}", processor.name()), &inputs).await?;
         let looked = runtime.clock.now();
-        let mut work = Loop { runtime, processor, account, outputs, tables, partitions: BTreeMap::new(), looked };
+        let mut work =
+            Loop { runtime, processor, account: self.account, outputs, tables, partitions: BTreeMap::new(), looked };
         let ended = work.follow(subscription.as_mut(), mode, stop).await;
         for emitter in work.outputs.values_mut() {
             emitter.save_all()?;

@@ -12,12 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
 use self::sweep::Sweep;
-use super::{Account, Mode, RunError, Runtime, supervise};
+use super::{Account, Mode, RunError, Runtime, Work, supervise};
 use crate::change::Epoch;
 use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition};
 use crate::retry::Breaker;
@@ -87,22 +88,26 @@ impl SinkTask {
         let now = runtime.clock.now();
         let mut account = Account::new(&self.name, now);
         runtime.health.starting(&self.name, Duration::from_secs(30), now);
-        supervise(&self.name, runtime, mode, stop, async || self.work(runtime, mode, stop, &mut account).await).await
+        let mut work = SinkWork { task: self, account: &mut account };
+        supervise(&self.name, runtime, mode, stop, &mut work).await
     }
+}
 
-    async fn work(
-        &self,
-        runtime: &Runtime,
-        mode: Mode,
-        stop: &CancellationToken,
-        account: &mut Account,
-    ) -> Result<(), RunError> {
-        let names: Vec<Arc<str>> = self.topics.iter().map(|topic| Arc::from(topic.name.as_str())).collect();
-        let mut subscription = runtime.log.subscribe(&format!("muster.{}", self.name), &names).await?;
+struct SinkWork<'a> {
+    task: &'a SinkTask,
+    account: &'a mut Account,
+}
+
+#[async_trait]
+impl Work for SinkWork<'_> {
+    async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
+        let task = self.task;
+        let names: Vec<Arc<str>> = task.topics.iter().map(|topic| Arc::from(topic.name.as_str())).collect();
+        let mut subscription = runtime.log.subscribe(&format!("muster.{}", task.name), &names).await?;
         let mut work = Loop {
             runtime,
-            task: self,
-            account,
+            task,
+            account: self.account,
             breaker: Breaker::new(Default::default()),
             places: BTreeMap::new(),
             parked_tried: runtime.clock.now(),

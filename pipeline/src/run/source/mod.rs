@@ -6,12 +6,13 @@ mod replay;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
 pub use self::pass::PassReport;
-use super::{Account, Mode, RunError, Runtime, supervise};
+use super::{Account, Mode, RunError, Runtime, Work, supervise};
 use crate::emitter::Emitter;
 use crate::schedule::Schedule;
 use crate::source::{Ask, Source};
@@ -77,7 +78,8 @@ impl System {
         let mut accounts: Vec<Account> = self.feeds.iter().map(|feed| Account::new(feed.name(), now)).collect();
         let name = self.name.clone();
         runtime.health.starting(&name, self.interval(now), now);
-        supervise(&name, runtime, mode, stop, async || self.work(runtime, mode, stop, &mut accounts).await).await
+        let mut work = SystemWork { system: self, accounts: &mut accounts };
+        supervise(&name, runtime, mode, stop, &mut work).await
     }
 
     /// The longest pause between two runs of any feed: the system should get on at least this often.
@@ -85,25 +87,28 @@ impl System {
         let waits = self.feeds.iter().filter_map(|feed| (feed.schedule.next_after(now)? - now).to_std().ok());
         waits.min().unwrap_or(LOOK_EVERY).max(LOOK_EVERY)
     }
+}
 
-    async fn work(
-        &mut self,
-        runtime: &Runtime,
-        mode: Mode,
-        stop: &CancellationToken,
-        accounts: &mut [Account],
-    ) -> Result<(), RunError> {
-        let mut working = Vec::with_capacity(self.feeds.len());
-        for (feed, account) in self.feeds.iter_mut().zip(accounts) {
+struct SystemWork<'a> {
+    system: &'a mut System,
+    accounts: &'a mut [Account],
+}
+
+#[async_trait]
+impl Work for SystemWork<'_> {
+    async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
+        let mut working = Vec::with_capacity(self.system.feeds.len());
+        for (feed, account) in self.system.feeds.iter_mut().zip(self.accounts.iter_mut()) {
             let mut emitter = Emitter::open(runtime.emitter_context(), feed.name(), Arc::clone(&feed.topic)).await?;
             let all: Vec<u32> = (0..emitter.partitions()).collect();
             emitter.own(&all).await?;
             working.push(Working { feed, emitter, account, not_before: None });
         }
-        runtime.health.progressed(&self.name, runtime.clock.now());
+        let name = self.system.name.as_str();
+        runtime.health.progressed(name, runtime.clock.now());
         let ended = match mode {
-            Mode::Once => once(&self.name, &mut working, runtime, stop).await,
-            Mode::Follow => follow(&self.name, &mut working, runtime, stop).await,
+            Mode::Once => once(name, &mut working, runtime, stop).await,
+            Mode::Follow => follow(name, &mut working, runtime, stop).await,
         };
         for work in &mut working {
             work.emitter.save_all()?;

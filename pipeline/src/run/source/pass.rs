@@ -315,7 +315,7 @@ impl Working<'_> {
         Ok(())
     }
 
-    async fn save(&self, pass: &mut Pass<'_>, position: Position, end: bool) -> Result<(), RunError> {
+    async fn save(&mut self, pass: &mut Pass<'_>, position: Position, end: bool) -> Result<(), RunError> {
         let before = pass.saved.as_ref();
         let everything = pass.ask == Ask::Everything;
         let (finished, reconciled) = (before.and_then(|s| s.finished), before.and_then(|s| s.reconciled));
@@ -331,7 +331,7 @@ impl Working<'_> {
         Ok(())
     }
 
-    async fn save_progress(&self, pass: &Pass<'_>, complete_to: DateTime<Utc>) -> Result<(), RunError> {
+    async fn save_progress(&mut self, pass: &Pass<'_>, complete_to: DateTime<Utc>) -> Result<(), RunError> {
         let ends = self.emitter.ends().into_iter().map(|(_, _, end)| end).collect();
         let progress = Progress { complete_to, ends, run: pass.run.to_string() };
         pass.runtime.state.positions.save_progress(self.feed.name(), &progress).await?;
