@@ -17,7 +17,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 use futures::future::try_join_all;
+use pipeline::change::Change;
 use pipeline::clock::Clock;
+use pipeline::reject::Reject;
 use pipeline::source::{Ask, Page, Position, Source, SourceError};
 use tracing::{debug, warn};
 use xxhash_rust::xxh3::xxh3_64;
@@ -231,5 +233,9 @@ impl Source for Applicants {
             false => self.memory.page_ends(after, &next),
         }
         Ok(page.page(next, end, captured, complete_to))
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Change, Reject> {
+        self.decoder.decode(Element::alone(raw))
     }
 }

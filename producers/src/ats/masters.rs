@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::SubsecRound;
+use pipeline::change::Change;
 use pipeline::clock::Clock;
+use pipeline::reject::Reject;
 use pipeline::source::{Ask, Page, Position, Source, SourceError};
 use tracing::warn;
 
 use super::AtsFeed;
 use super::client::Client;
 use super::config::AtsConfig;
-use super::decode::{Decoder, split, split::NotAList};
+use super::decode::Decoder;
+use super::decode::split::{self, Element, NotAList};
 use super::page::Builder;
 use super::position::At;
 
@@ -64,5 +67,9 @@ impl Source for Master {
             None => At::of(after),
         };
         Ok(page.page(at.position(), true, captured, complete_to))
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Change, Reject> {
+        self.decoder.decode(Element::alone(raw))
     }
 }

@@ -31,6 +31,28 @@ pub(crate) struct Element<'a> {
     pub(crate) depth: usize,
 }
 
+impl<'a> Element<'a> {
+    /// A record that stands alone, such as that of a dead letter.
+    pub(crate) fn alone(raw: &'a [u8]) -> Self {
+        let raw = raw.trim_ascii();
+        let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
+        while let Some(byte) = raw.get(at) {
+            match byte {
+                // A string without end is for the parser to find.
+                b'"' => at = end_of_string(raw, at).unwrap_or(raw.len()),
+                b'{' | b'[' => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            at += 1;
+        }
+        Self { raw, depth: deepest }
+    }
+}
+
 /// The elements of the array that the body is, in order.
 pub(crate) fn elements(body: &[u8]) -> Result<Vec<Element<'_>>, NotAList> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
@@ -142,6 +164,13 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = elements(&body);
+        }
+
+        #[test]
+        fn alone_or_in_a_list_an_element_is_the_same(row in "[a\"\\\\\\[\\]{},:]{0,24}") {
+            if let Ok([element]) = elements(format!("[{row}]").as_bytes()).as_deref() {
+                prop_assert_eq!(*element, Element::alone(row.as_bytes()));
+            }
         }
 
         #[test]

@@ -230,6 +230,17 @@ async fn one_bad_applicant_costs_one_applicant_once() {
 }
 
 #[tokio::test]
+async fn a_rejected_record_can_be_decoded_again_and_once_it_is_mended() {
+    let site = site(few(1));
+    let source = site.applicants();
+    let mut row = site.ats.applicants().remove(0);
+    row["ats1_id"] = json!("none");
+    assert!(source.decode(row.to_string().as_bytes()).is_err());
+    row["ats1_id"] = json!(7);
+    assert!(source.decode(format!(" {row}\n").as_bytes()).is_ok());
+}
+
+#[tokio::test]
 async fn a_record_that_comes_twice_on_a_page_counts_as_superseded() {
     let mut site = site(few(40));
     site.config.page_size = 100;
