@@ -49,7 +49,8 @@ pub struct Page {
     pub end: bool,
     /// When the requests for this page were sent, the earliest of them.
     pub captured: DateTime<Utc>,
-    /// Every change up to this moment, in the source's time, has now been read.
+    /// Every change up to this moment, in the source's time, has now been read. `None` at the end of a pass over
+    /// everything means that the source can't vouch for it: nothing is taken for absent.
     pub complete_to: Option<DateTime<Utc>>,
 }
 

@@ -144,7 +144,8 @@ impl Working<'_> {
             };
             let (next, end, complete_to) = (page.next.clone(), page.end, page.complete_to);
             self.deliver(pass, page).await?;
-            if end && pass.complete {
+            // A source that can't vouch for its pass (a list came empty, rows never came to rest) claims nothing.
+            if end && pass.complete && complete_to.is_some() {
                 self.reconcile(pass).await?;
             }
             for (at, incarnation, reached) in self.emitter.ends() {
