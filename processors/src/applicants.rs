@@ -4,10 +4,11 @@ mod journey;
 mod milestones;
 mod tables;
 
+use bytes::Bytes;
 use pipeline::processor::{Group, Outputs, Processor, Row};
-use pipeline::reject::Reject;
-use schemas::Entity;
+use pipeline::reject::{Reason, Reject};
 use schemas::records::{ats, register};
+use schemas::{Entity, Key};
 
 use crate::decode::{self, lower, reference};
 use milestones::Kept;
@@ -66,14 +67,24 @@ impl Processor for Applicants {
         for input in &group.inputs {
             let milestones = milestones::kept(&input.value, tables, out);
             out.put(&applicant(&input.value, &milestones))?;
-            for milestone in &milestones {
-                if let Err(part) = out.put(&milestone.row) {
-                    out.reject(part);
-                }
+            let unwritable: Vec<Reject> = milestones.iter().filter_map(|it| out.put(&it.row).err()).collect();
+            if !unwritable.is_empty() {
+                out.reject(of_input(&input.key, &unwritable));
             }
         }
         Ok(())
     }
+}
+
+/// One reject for all milestones of an applicant that can't be written. It has the applicant's key: that is the record
+/// to be repaired and derived again.
+fn of_input(key: &Key, milestones: &[Reject]) -> Reject {
+    let said = |milestone: &Reject| {
+        let key = milestone.key.as_ref().map_or("a milestone", Key::as_str);
+        format!("{key}: {}", milestone.reason.text)
+    };
+    let text = milestones.iter().map(said).collect::<Vec<_>>().join("; ");
+    Reject::new(Some(key.clone()), Reason::new("milestone_not_encodable", text), Bytes::new())
 }
 
 fn applicant(polled: &ats::Applicant, milestones: &[Kept]) -> register::Applicant {

@@ -13,10 +13,12 @@ use crate::decode;
 ///
 /// A user is the member of staff with the smallest id among those with the same e-mail address: id, name and address
 /// are that member's. The others are left out as `same_email`. Without an address, each is a user.
+///
+/// A member of staff who can't be read is set aside alone: a failure of the one group would keep all users as they were.
 pub struct Users;
 
 impl Processor for Users {
-    type In = Staff;
+    type In = Result<Staff, Reject>;
     type Tables = ();
 
     fn name(&self) -> &'static str {
@@ -43,15 +45,22 @@ impl Processor for Users {
         true
     }
 
-    fn decode(&self, row: &Row) -> Result<Staff, Reject> {
-        decode::entity(row)
+    fn decode(&self, row: &Row) -> Result<Self::In, Reject> {
+        Ok(decode::entity(row))
     }
 
     fn arrange(&self, _: &[Row], _: &mut Vec<Reject>) {}
 
-    fn derive(&self, group: &Group<Staff>, (): &(), out: &mut Outputs) -> Result<(), Reject> {
-        let users = users(group.inputs.iter().map(|input| &input.value));
-        for _ in users.len()..group.inputs.len() {
+    fn derive(&self, group: &Group<Self::In>, (): &(), out: &mut Outputs) -> Result<(), Reject> {
+        let mut staff = Vec::with_capacity(group.inputs.len());
+        for input in &group.inputs {
+            match &input.value {
+                Ok(member) => staff.push(member),
+                Err(part) => out.reject(part.clone()),
+            }
+        }
+        let users = users(staff.iter().copied());
+        for _ in users.len()..staff.len() {
             out.leave_out("same_email");
         }
         // In the order of ids, not of addresses.
@@ -63,7 +72,7 @@ impl Processor for Users {
                 email: email(staff).map(str::to_owned),
                 user_id: Some(staff.id.clone()),
             };
-            // One user who can't be written is no reason to hold back the others.
+            // Nor does one user who can't be written hold back the others.
             if let Err(part) = out.put(&user) {
                 out.reject(part);
             }

@@ -1,12 +1,14 @@
 //! Drives the processors of the ATS in memory: latest inputs per group, tables, and the difference to the last outputs.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pipeline::change::Change;
-use pipeline::processor::{Group, Input, Outputs, Payload, Processor, Row};
+use pipeline::processor::{Payload, Row};
 use pipeline::reject::Reject;
+use pipeline::run::AnyProcessor;
 use processors::{Applicants, Users, health_authorities, reasons, statuses};
 use schemas::{Entity, Key, catalogue};
 
@@ -92,7 +94,7 @@ impl Register {
         &self.reports[processor]
     }
 
-    fn process<P: Processor>(&mut self, processor: &P, touched: &[Record]) {
+    fn process(&mut self, processor: &dyn AnyProcessor, touched: &[Record]) {
         let mut report = Report::default();
         let mut rejects = Vec::new();
         // The order of a group's inputs is promised, that of the tables' rows isn't.
@@ -113,7 +115,7 @@ impl Register {
         }
 
         for key in groups {
-            self.derive(processor, key, &tables, &mut report, &mut rejects);
+            self.derive(processor, &key, tables.as_ref(), &mut report, &mut rejects);
         }
         report.rejected = rejects.iter().map(said).collect();
         let total = self.reports.entry(processor.name()).or_default();
@@ -124,29 +126,23 @@ impl Register {
         }
     }
 
-    fn derive<P: Processor>(
+    fn derive(
         &mut self,
-        processor: &P,
-        key: Key,
-        tables: &P::Tables,
+        processor: &dyn AnyProcessor,
+        group: &Key,
+        tables: &(dyn Any + Send + Sync),
         report: &mut Report,
         rejects: &mut Vec<Reject>,
     ) {
-        let mut inputs = Vec::new();
-        for row in self.latest(processor.inputs()) {
-            if group_of(processor, &row.topic, &row.key) == key {
-                match processor.decode(&row) {
-                    Ok(value) => inputs.push(Input { topic: row.topic, key: row.key, value }),
-                    Err(reject) => rejects.push(reject),
-                }
+        let mut inputs = self.latest(processor.inputs());
+        inputs.retain(|row| group_of(processor, &row.topic, &row.key) == *group);
+        let out = match processor.derive(group, &inputs.iter().collect::<Vec<_>>(), tables) {
+            Ok(out) => out,
+            Err(reject) => {
+                rejects.push(reject);
+                return;
             }
-        }
-        let group = Group { key, inputs };
-        let mut out = Outputs::default();
-        if let Err(reject) = processor.derive(&group, tables, &mut out) {
-            rejects.push(reject);
-            return;
-        }
+        };
         rejects.extend(out.rejects);
         report.superseded += out.superseded;
         for (rule, count) in out.left_out {
@@ -154,14 +150,14 @@ impl Register {
         }
 
         self.rows.retain(|(topic, row), _| {
-            !(processor.outputs().contains(topic) && (processor.one_group() || row.is_under(group.key.as_str())))
+            !(processor.outputs().contains(topic) && (processor.one_group() || row.is_under(group.as_str())))
         });
         for (topic, change) in out.changes {
             let Change::Put { key, body, .. } = change else {
                 panic!("a processor says what is there, not what isn't")
             };
             assert!(processor.outputs().contains(&topic), "{topic} isn't an output of {}", processor.name());
-            assert!(processor.one_group() || key.is_under(group.key.as_str()), "{key} isn't under {}", group.key);
+            assert!(processor.one_group() || key.is_under(group.as_str()), "{key} isn't under {group}");
             schemas::check(&catalogue().entity(topic).unwrap().schema, &body).unwrap();
             assert!(self.rows.insert((topic, key), body).is_none(), "one key twice");
         }
@@ -179,7 +175,7 @@ impl Register {
     }
 }
 
-fn group_of<P: Processor>(processor: &P, topic: &str, key: &Key) -> Key {
+fn group_of(processor: &dyn AnyProcessor, topic: &str, key: &Key) -> Key {
     if processor.one_group() { Key::from("") } else { Key::from(catalogue().entity(topic).unwrap().partition_key(key)) }
 }
 

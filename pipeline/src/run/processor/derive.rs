@@ -113,11 +113,15 @@ impl Loop<'_> {
         for input in taken {
             let rows: Vec<&Row> = input.row.iter().collect();
             let topic = self.processor.inputs()[0];
-            let set_aside = |reject| SetAside {
-                topic: Arc::from(topic),
-                place: (input.partition, input.offset),
-                version: input.version,
-                reject,
+            let set_aside = |mut reject: Reject| {
+                // A letter holds what a person can repair: the input, also when only a part of it is set aside.
+                if reject.raw.is_empty()
+                    && let Some(row) = &input.row
+                {
+                    reject.raw = row.payload.body.clone();
+                }
+                let place = (input.partition, input.offset);
+                SetAside { topic: Arc::from(topic), place, version: input.version, reject }
             };
             match self.processor.derive(&input.key, &rows, tables.as_ref()) {
                 Ok(mut outputs) => {
@@ -126,14 +130,9 @@ impl Loop<'_> {
                     let time = input.row.as_ref().and_then(|row| row.time);
                     self.difference(input.partition, Some(&input.key), outputs.changes, time, &mut changes)?;
                 }
-                Err(mut reject) => {
+                Err(reject) => {
                     // Its last outputs stay.
                     counts.rejected += 1;
-                    if reject.raw.is_empty()
-                        && let Some(row) = &input.row
-                    {
-                        reject.raw = row.payload.body.clone();
-                    }
                     aside.push(set_aside(reject));
                 }
             }
