@@ -1,6 +1,6 @@
 //! The one seam between Muster and the broker: topics of keyed records that are compacted, so that a topic is a table.
 //!
-//! Three implementations: [`kafka`] for production, [`sqlite`] for one machine, [`memory`] for tests and
+//! Three implementations: [`kafka`] for production, [`sqlite`] for one machine, `memory` for tests and
 //! simulations. All pass `testing::log_suite`.
 
 #[cfg(any(test, feature = "testing"))]

@@ -1,5 +1,5 @@
 //! A log in memory, for unit tests and seeded simulations: real semantics of groups, compaction and lost topics, and
-//! a hook at every durable step. Neighbours: [`super::sqlite`] and [`super::kafka`], which keep what they are told.
+//! a hook at every durable step. Neighbours: [`super::sqlite`] and `kafka`, which keep what they are told.
 //!
 //! The handle outlives its users: a simulation stops a "process" by dropping its tasks and starts the next one on a
 //! clone of the same [`MemoryLog`].

@@ -1,7 +1,7 @@
 //! The embedded log: topics in one SQLite file, for one machine and one process. Durable, compacted, restartable.
-//! Neighbours: [`super::kafka`] for more than one process, [`super::memory`] for tests.
+//! Neighbours: `kafka` for more than one process, `memory` for tests.
 //!
-//! One [`writer`] gathers concurrent appends into one transaction; readers have a small pool of connections and are
+//! One `writer` gathers concurrent appends into one transaction; readers have a small pool of connections and are
 //! woken by the writer. Topics and ends are kept in memory: this process is the only one that changes them.
 
 mod compaction;

@@ -222,3 +222,28 @@ async fn compaction_happens_by_itself_beside_appends() {
     };
     tokio::time::timeout(Duration::from_secs(30), compacted).await.unwrap();
 }
+
+#[tokio::test]
+async fn damage_is_reported_where_it_is_met() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log.db");
+    let log = with_nurses(&folder, options()).await;
+    log.append((0..2000).map(|n| record(0, &n.to_string(), Some(&[7; 500]))).collect()).await.unwrap();
+    log.close().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (begin, end) = (bytes.len() / 4, bytes.len() / 2);
+    bytes[begin..end].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+
+    let read = async {
+        let log = SqliteLog::open(&path, options()).await?;
+        scan(&log, &[(at(0), Offset::START)], |_| {}).await
+    };
+    match read.await {
+        Err(LogError::Refused { reason, hint }) => {
+            assert!(reason.contains("damaged"), "{reason}");
+            assert!(hint.contains("backup"), "{hint}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
