@@ -164,18 +164,27 @@ impl Encoder {
     }
 
     fn long(&mut self, n: i64) {
-        let mut zigzag = ((n << 1) ^ (n >> 63)).cast_unsigned();
-        while zigzag > 0x7f {
-            self.out.push((zigzag & 0x7f) as u8 | 0x80);
-            zigzag >>= 7;
-        }
-        self.out.push(zigzag as u8);
+        put_long(&mut self.out, n);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        self.long(bytes.len() as i64);
-        self.out.extend_from_slice(bytes);
+        put_bytes(&mut self.out, bytes);
     }
+}
+
+pub(crate) fn put_long(out: &mut Vec<u8>, n: i64) {
+    let mut zigzag = ((n << 1) ^ (n >> 63)).cast_unsigned();
+    while zigzag > 0x7f {
+        out.push((zigzag & 0x7f) as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    out.push(zigzag as u8);
+}
+
+/// Bytes or text, after their length.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_long(out, bytes.len() as i64);
+    out.extend_from_slice(bytes);
 }
 
 fn utc(json: &Json) -> Option<i64> {
@@ -204,7 +213,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// `-12.5` at scale 2 is -1250. Digits beyond the scale are refused, not rounded.
-fn unscaled(text: &str, scale: u32) -> Option<i128> {
+pub(crate) fn unscaled(text: &str, scale: u32) -> Option<i128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let missing = (scale as usize).checked_sub(fraction.len())?;
     let digits_only = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
@@ -216,7 +225,7 @@ fn unscaled(text: &str, scale: u32) -> Option<i128> {
 }
 
 /// Big-endian two's complement without needless sign bytes, as Avro's decimals are written.
-fn shortest(wide: &[u8; 16]) -> &[u8] {
+pub(crate) fn shortest(wide: &[u8; 16]) -> &[u8] {
     let fill = if wide[0] & 0x80 == 0 { 0 } else { 0xff };
     let needless = (0..15).take_while(|at| wide[*at] == fill && (wide[at + 1] & 0x80) == (fill & 0x80)).count();
     &wide[needless..]

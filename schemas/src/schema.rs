@@ -10,16 +10,18 @@ use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
-/// Records, arrays and maps inside each other: more are refused. The same bound as serde_avro_fast's.
+/// Records, arrays and maps inside each other: more are refused. Decoders and encoders go as deep as
+/// the schema, each on one thread's stack.
 pub(crate) const MAX_DEPTH: usize = 64;
 
 /// A parsed record schema. Cheap to share (`Arc<Schema>`), not to parse.
 pub struct Schema {
     record: Arc<Record>,
+    /// The record again, as a value's kind.
+    kind: Kind,
     text: String,
     canonical: String,
     avro: apache_avro::Schema,
-    fast: serde_avro_fast::Schema,
 }
 
 /// The number a message names its schema by (Confluent wire format).
@@ -129,8 +131,8 @@ impl Schema {
         let record = compile::record(&json)?;
         let text = compact(text);
         let avro = apache_avro::Schema::parse(&json).map_err(|e| invalid(e.to_string()))?;
-        let fast = text.parse().map_err(|e: serde_avro_fast::schema::SchemaError| invalid(e.to_string()))?;
-        Ok(Schema { record, text, canonical: avro.canonical_form(), avro, fast })
+        let kind = Kind::Record(Arc::clone(&record));
+        Ok(Schema { record, kind, text, canonical: avro.canonical_form(), avro })
     }
 
     /// Full name, as in `muster.ats.applicant`.
@@ -176,8 +178,8 @@ impl Schema {
         &self.avro
     }
 
-    pub(crate) fn fast(&self) -> &serde_avro_fast::Schema {
-        &self.fast
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
     }
 }
 

@@ -1,8 +1,16 @@
-//! Rust structs to Avro and back.
+//! Rust structs to Avro and back, through serde.
 
-use serde::{Serialize, de::DeserializeOwned};
+mod composite;
+mod fault;
+mod read;
+mod write;
 
-use crate::{decode::check, malformed::Malformed, schema::Schema};
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize};
+
+use self::{fault::Fault, read::Input, write::ValueWriter};
+use crate::{malformed::Malformed, schema::Schema};
 
 /// A struct that can't be written under its schema. Says where and why, never the contents.
 #[derive(Debug, thiserror::Error)]
@@ -25,45 +33,42 @@ pub enum EncodeError {
     },
 }
 
-/// Checks the body, then reads it into a struct. `schema` is the one the body was written with. Fields are matched by
-/// name: the struct may leave some out, and those an older schema lacks come from `#[serde(default)]`.
-pub fn from_avro<T: DeserializeOwned>(schema: &Schema, body: &[u8]) -> Result<T, Malformed> {
-    check(schema, body)?;
-    serde_avro_fast::from_datum_slice(body, schema.fast()).map_err(|e| {
-        let reason = without_values(&e.to_string());
-        Malformed::new(0, format!("follows {} but doesn't fit its struct: {reason}", schema.name()))
-    })
+/// Checks the body while reading it into a struct, which may borrow text and bytes from it. `schema` is the one the body
+/// was written with. Fields are matched by name: the struct may leave some out, and those an older schema lacks come from
+/// `#[serde(default)]`.
+///
+/// Dates are days (`i32`) and times microseconds (`i64`), whichever unit the schema has: what [`crate::Date`],
+/// [`crate::Timestamp`] and [`crate::LocalTimestamp`] hold. Uuids, enums and decimals are text; an enum may also be a
+/// Rust enum without contents.
+pub fn from_avro<'de, T: Deserialize<'de>>(schema: &'de Schema, body: &'de [u8]) -> Result<T, Malformed> {
+    let mut input = Input::new(body);
+    let value = input.value(PhantomData, schema.kind(), None).map_err(|Fault { malformed, misfit }| match misfit {
+        false => malformed,
+        true => {
+            let reason = format!("follows {} but doesn't fit its struct: {}", schema.name(), malformed.reason);
+            Malformed { reason, ..malformed }
+        }
+    })?;
+    input.cursor.finish()?;
+    Ok(value)
 }
 
-/// Appends the struct's Avro body to `out`; what was appended passes [`check`]. Nullable fields the struct leaves out
-/// are written as null; bytes need a type that serializes as bytes, which `Vec<u8>` by itself doesn't. On an error `out` is as it was.
-pub fn to_avro<T: Serialize>(schema: &Schema, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+/// Appends the struct's Avro body to `out`; what was appended passes [`crate::check`]. Types are as in [`from_avro`];
+/// fields may come in any order. Those the struct leaves out are written as their default, or as null; bytes need a
+/// type that serializes as bytes, which `Vec<u8>` by itself doesn't. On an error `out` is as it was.
+pub fn to_avro<T: Serialize + ?Sized>(schema: &Schema, value: &T, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let start = out.len();
-    let mut config = serde_avro_fast::ser::SerializerConfig::new(schema.fast());
-    let written = serde_avro_fast::to_datum(value, &mut *out, &mut config);
-    let result = match written {
-        Ok(_) => {
-            check(schema, &out[start..]).map_err(|fault| EncodeError::Value { schema: schema.name().to_owned(), fault })
-        }
-        Err(e) => {
-            Err(EncodeError::Mismatch { schema: schema.name().to_owned(), reason: without_values(&e.to_string()) })
-        }
-    };
-    if result.is_err() {
+    let written = value.serialize(ValueWriter { out, kind: schema.kind(), null_branch: None });
+    written.map_err(|Fault { malformed, misfit }| {
         out.truncate(start);
-    }
-    result
-}
-
-/// A serde message without the values it may quote; names of fields stay.
-fn without_values(message: &str) -> String {
-    match message.split_once("field `") {
-        Some((before, after)) if !before.contains(['"', '`']) => {
-            let name = after.split('`').next().unwrap_or_default();
-            format!("{before}field {name}")
+        let schema = schema.name().to_owned();
+        if misfit {
+            let place = if malformed.path.is_empty() { String::new() } else { format!("{}: ", malformed.path) };
+            EncodeError::Mismatch { schema, reason: format!("{place}{}", malformed.reason) }
+        } else {
+            EncodeError::Value { schema, fault: Malformed { at: malformed.at - start, ..malformed } }
         }
-        _ => message.split(['"', '`']).next().unwrap_or_default().trim_end().to_owned(),
-    }
+    })
 }
 
 #[cfg(test)]
