@@ -1,16 +1,17 @@
 //! Reads the applicants of a window of days: pages in waves, in passes that are repeated until one brings nothing new.
 //!
-//! Offset paging over rows that change while one pages skips and repeats them. So a window counts as read only after a pass that
-//! brought nothing new and was as long as the one before it, and `complete_to` is the moment before that pass's first
-//! request. (Day precision takes nothing from it: a window begins with a whole day and ends tomorrow.) After
-//! `max_passes` the run ends without moving `complete_to`, and the log says why.
+//! Offset paging over rows that change while one pages skips and repeats them. So a window counts as read only after
+//! a pass that brought nothing new and was as long as the one before it, and `complete_to` is the moment before that
+//! pass's first request. (Day precision takes nothing from it: a window begins with a whole day and ends tomorrow.)
+//! After `max_passes` the run ends without moving `complete_to`, and the log says why.
 //!
-//! A page is one wave. Only an empty answer is the end of the data. A short one isn't: rows are taken in order, each wave begins
-//! right after the last row received, and when the server turns out to serve smaller pages than were asked for, smaller ones are
-//! asked for. Rows that an earlier pass brought just as they are now are not made into changes again, and not counted.
+//! A page is one wave. Only an empty answer is the end of the data. A short one isn't: rows are taken in order, each
+//! wave begins right after the last row received, and when the server turns out to serve smaller pages than were
+//! asked for, smaller ones are asked for. Rows that an earlier pass brought just as they are now are not made into
+//! changes again, and not counted.
 //!
-//! A process that starts again in the middle of a window goes on at its offset. What the passes have brought is forgotten
-//! then, so whatever else the interrupted pass brings is new, and another pass follows.
+//! A process that starts again in the middle of a window goes on at its offset. What the passes have brought is
+//! forgotten then, so whatever else the interrupted pass brings is new, and another pass follows.
 
 use std::sync::Arc;
 

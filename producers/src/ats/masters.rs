@@ -1,7 +1,7 @@
 //! Reads a master list: one request, the whole list, each time.
 //!
-//! A list that is empty, or an answer that is JSON but no list, is skipped (ATS contract, "What a run does", 1): the page has no
-//! records and no `complete_to`, which says that nothing may be taken for absent, and the log says so.
+//! A list that is empty, or an answer that is JSON but no list, is skipped (ATS contract, "What a run does", 1): the
+//! page has no records and no `complete_to`, which says that nothing may be taken for absent, and the log says so.
 
 use std::sync::Arc;
 

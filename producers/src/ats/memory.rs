@@ -1,7 +1,7 @@
 //! What the passes over one window have brought so far, so that a pass that brings nothing new can be told. No I/O.
 //!
-//! Per record the hash of its id and the hash of its bytes: 24 bytes, whatever its size. The same page may be asked for again when it
-//! was not stored, so what a page brought is only *noted* until the page after it is asked for.
+//! Per record the hash of its id and the hash of its bytes: 24 bytes, whatever its size. The same page may be asked
+//! for again when it was not stored, so what a page brought is only *noted* until the page after it is asked for.
 
 use std::collections::HashMap;
 

@@ -19,8 +19,8 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Adds a record. A change overtakes an earlier one of its key; a reject overtakes nothing, since what came before it could be
-    /// read.
+    /// Adds a record. A change overtakes an earlier one of its key; a reject overtakes nothing, since what came
+    /// before it could be read.
     pub(super) fn add(&mut self, record: Result<Change, Reject>) {
         let change = match record {
             Ok(change) => change,

@@ -91,8 +91,8 @@ impl Reading {
         }
     }
 
-    /// Whether this pass, now complete, proves that nothing was missed: it brought nothing new and was as long as the one before
-    /// it. (A row removed between two pages hides another from a pass without bringing anything new.)
+    /// Whether this pass, now complete, proves that nothing was missed: it brought nothing new and was as long as the
+    /// one before it. (A row removed between two pages hides another from a pass without bringing anything new.)
     pub(super) fn is_stable(&self) -> bool {
         !self.news && self.previous.is_none_or(|previous| previous == self.offset)
     }

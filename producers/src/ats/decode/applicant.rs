@@ -1,7 +1,7 @@
 //! The fields of an applicant (ATS contract, "Applicant object"). No I/O.
 //!
-//! An applicant is taken whole or not at all: one bad milestone rejects the applicant, since a list without it would delete it
-//! downstream. For the same reason `milestones` may be neither missing nor null.
+//! An applicant is taken whole or not at all: one bad milestone rejects the applicant, since a list without it would
+//! delete it downstream. For the same reason `milestones` may be neither missing nor null.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;

@@ -1,8 +1,8 @@
 //! Judges single values of a record: which types a field takes, and what each becomes. No I/O.
 //!
-//! Taken as they are meant: whole numbers for text and text of digits for whole numbers (older rows have both), ids in any case,
-//! `""` for a text or date that may be null. Not taken: a required field that is *missing* — were the feed to rename it, tolerance
-//! would empty it everywhere — nor fractions, nor lists and objects for single values.
+//! Taken as they are meant: whole numbers for text and text of digits for whole numbers (older rows have both), ids
+//! in any case, `""` for a text or date that may be null. Not taken: a required field that is *missing* — were the
+//! feed to rename it, tolerance would empty it everywhere — nor fractions, nor lists and objects for single values.
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -166,8 +166,8 @@ pub(super) fn is_uuid(id: &str) -> bool {
 }
 
 impl<'a, T> List<'a, T> {
-    /// The items; `None` when the list is null, or missing where it may be. A single item counts as a list of one where `one`
-    /// says so.
+    /// The items; `None` when the list is null, or missing where it may be. A single item counts as a list of one
+    /// where `one` says so.
     pub(super) fn items(self, name: &str, one: One, absent: Absent) -> Result<Option<Vec<Item<'a, T>>>, Wrong> {
         const EXPECTED: &str = "a list";
         match (self, one, absent) {

@@ -1,8 +1,8 @@
 //! Makes records of what the ATS serves: one element of a list becomes one change or one reject. No I/O, no clock.
 //!
-//! `split` cuts the body, `shape` takes JSON without judging, `field` judges values, `dates` reads dates; `applicant` and
-//! `lists` know the fields of the feeds. A reject carries the key where the id could be read, the place and what was expected
-//! there, and never what stood there.
+//! `split` cuts the body, `shape` takes JSON without judging, `field` judges values, `dates` reads dates; `applicant`
+//! and `lists` know the fields of the feeds. A reject carries the key where the id could be read, the place and what
+//! was expected there, and never what stood there.
 
 mod applicant;
 mod dates;

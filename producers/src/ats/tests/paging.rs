@@ -272,6 +272,24 @@ async fn both_generations_of_paths_are_read() {
 }
 
 #[tokio::test]
+async fn a_real_feed_is_read_with_all_its_masters() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/recorded/ats/applicants.json");
+    let rows = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let site = serve(Ats::from_feed(rows, AtsOptions::default()));
+    for feed in AtsFeed::ALL {
+        let run = run(&mut *site.source(feed), &Ask::Everything, None).await.unwrap();
+        assert!(run.rejects.is_empty() && run.superseded == 0, "{feed}");
+        // Nobody in it has withdrawn, so it names no reasons: an empty list, which is skipped.
+        let is_skipped = feed == AtsFeed::Reasons;
+        assert_eq!((run.records.is_empty(), run.complete_to.is_none()), (is_skipped, is_skipped), "{feed}");
+        if feed == AtsFeed::Applicants {
+            assert_eq!(run.records, site.oracle());
+            assert_eq!(run.records.len(), site.ats.len());
+        }
+    }
+}
+
+#[tokio::test]
 async fn more_rows_than_allowed_stop_the_source() {
     let mut site = site(few(120));
     site.config.max_records = 100;
