@@ -3,6 +3,7 @@
 //! Three implementations: [`kafka`] for production, [`sqlite`] for one machine, `memory` for tests and
 //! simulations. All pass `testing::log_suite`.
 
+pub mod kafka;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 mod settings;

@@ -1,0 +1,333 @@
+//! A group's member: the thread that owns the consumer, answers rebalances and serves its user's commands.
+//!
+//! Eager rebalancing: everything is revoked before anything is assigned anew, and librdkafka rejoins the group only after
+//! the old assignment was dropped. So the thread goes on serving commits after a revocation until its user has let go.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset as NativeOffset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::cluster::{committed_of, signed};
+use super::context::{MemberContext, Rebalance};
+use super::errors::{Health, is_final, is_out_of_range, is_stale_member, is_unknown_topic, lock};
+use super::options::KafkaOptions;
+use super::outbox::Outbox;
+use super::queues::{Filling, Part, Polled, Silence, exists, watermarks};
+use super::subscription::Command;
+use super::wake::Bell;
+use crate::log::{Committed, Event, LogError, Offset, TopicPartition};
+
+/// Between two looks when no queue and no command rings: rebalances arrive without ringing.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Events with records that wait for their user.
+const RECORD_EVENTS: usize = 2;
+
+/// What a broker keeps with an offset, unless told otherwise (`offset.metadata.max.bytes`).
+const METADATA_BYTES: usize = 4096;
+
+/// Whom to join.
+pub(super) struct Group<'a> {
+    pub(super) name: &'a str,
+    pub(super) topics: &'a [Arc<str>],
+    /// Of all topics together: the most that one member may get.
+    pub(super) partitions: usize,
+}
+
+/// How the user is reached.
+pub(super) struct Wires {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// The thread's side.
+pub(super) struct Member {
+    // Before the consumer: its queues must go first.
+    parts: Vec<Part<MemberContext>>,
+    consumer: Arc<BaseConsumer<MemberContext>>,
+    /// Partitions being delivered.
+    started: BTreeSet<TopicPartition>,
+    /// A revocation waits until then to be released.
+    revoking: Option<Instant>,
+    turn: usize,
+    silence: Silence,
+    topic: Arc<str>,
+    wires: Wires,
+    options: KafkaOptions,
+    health: Arc<Health>,
+}
+
+impl Member {
+    pub(super) fn join(
+        options: &KafkaOptions,
+        health: &Arc<Health>,
+        group: Group<'_>,
+        wires: Wires,
+    ) -> Result<Self, LogError> {
+        let Some(topic) = group.topics.first().cloned() else {
+            return Err(LogError::Refused {
+                reason: format!("joining {}: no topics", group.name),
+                hint: "name at least one topic".to_owned(),
+            });
+        };
+        let config = options.member(group.name, group.partitions)?;
+        let context = MemberContext {
+            health: Arc::clone(health),
+            rebalances: Mutex::new(VecDeque::new()),
+            closing: AtomicBool::new(false),
+        };
+        let failed = |error| health.explain(&format!("joining group {}", group.name), &error);
+        let consumer: BaseConsumer<MemberContext> =
+            BaseConsumer::from_config_and_context(&config, context).map_err(failed)?;
+        let topics: Vec<&str> = group.topics.iter().map(|topic| &**topic).collect();
+        consumer.subscribe(&topics).map_err(failed)?;
+        Ok(Self {
+            parts: Vec::new(),
+            consumer: Arc::new(consumer),
+            started: BTreeSet::new(),
+            revoking: None,
+            turn: 0,
+            silence: Silence::default(),
+            topic,
+            wires,
+            options: options.clone(),
+            health: Arc::clone(health),
+        })
+    }
+
+    /// Until its user stops it; leaves the group.
+    pub(super) fn run(mut self) {
+        while !self.wires.stop.load(Ordering::Acquire) {
+            self.serve_events();
+            self.serve_rebalances();
+            let mut busy = self.serve_commands();
+            if self.revoking.is_some_and(|until| Instant::now() >= until) {
+                tracing::warn!("a revocation wasn't released in time: its partitions go without a last commit");
+                self.let_go();
+            }
+            busy |= self.deliver();
+            if !busy {
+                if let Some(error) = self.silence.check(&self.consumer, &self.options, &self.health, &self.topic) {
+                    self.wires.outbox.fail(error);
+                }
+                self.wires.bell.wait(IDLE);
+            }
+        }
+        self.consumer.context().closing.store(true, Ordering::Release);
+        self.let_go();
+    }
+
+    fn serve_events(&mut self) {
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            // A record here came before its partition had a queue of its own, so before it was started: not wanted yet.
+            let Err(error) = event else { continue };
+            let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+            self.health.complained(code, &error.to_string());
+            if code == Code::AllBrokersDown {
+                self.silence.begins();
+            }
+            let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+            match self.health.explain("the group", &error) {
+                refused @ LogError::Refused { .. } => self.wires.outbox.fail(refused),
+                other if fatal => self.wires.outbox.fail(other),
+                _ => tracing::debug!(%code, "the group goes on after an error"),
+            }
+        }
+    }
+
+    fn serve_rebalances(&mut self) {
+        loop {
+            let rebalance = lock(&self.consumer.context().rebalances).pop_front();
+            match rebalance {
+                Some(Rebalance::Assign(places)) => self.assigned(places),
+                Some(Rebalance::Revoke { lost }) => self.revoked(lost),
+                None => return,
+            }
+        }
+    }
+
+    /// Takes the partitions at their ends and leaves them there: [`Self::start`] moves them. (Reading from a place of
+    /// their own would fetch what nobody asked for; no place at all would ask the group for one.)
+    fn assigned(&mut self, places: Vec<TopicPartition>) {
+        self.silence.ends();
+        match self.assign(&places) {
+            Ok(parts) => {
+                self.parts = parts;
+                self.wires.outbox.push(Event::Assigned(places));
+            }
+            Err(error) => self.wires.outbox.fail(error),
+        }
+    }
+
+    fn assign(&self, places: &[TopicPartition]) -> Result<Vec<Part<MemberContext>>, LogError> {
+        let failed = |error| self.health.explain("taking partitions", &error);
+        let mut list = TopicPartitionList::with_capacity(places.len());
+        for at in places {
+            list.add_partition_offset(&at.topic, signed(at.partition), NativeOffset::End).map_err(failed)?;
+        }
+        self.consumer.assign(&list).map_err(failed)?;
+        places.iter().map(|at| Part::split(&self.consumer, at, Offset::START, &self.wires.bell)).collect()
+    }
+
+    fn revoked(&mut self, lost: bool) {
+        self.started.clear();
+        self.wires.outbox.take_back(|_| true);
+        let unseen = self.wires.outbox.take_back_assigned();
+        let gone: Vec<TopicPartition> = self.parts.iter().map(|part| part.at.clone()).collect();
+        if unseen || gone.is_empty() {
+            self.let_go();
+        } else if lost {
+            self.let_go();
+            self.wires.outbox.push(Event::Lost(gone));
+        } else {
+            self.revoking = Some(Instant::now() + self.options.limits.release_within);
+            self.wires.outbox.push(Event::Revoked(gone));
+        }
+    }
+
+    /// Drops the assignment; librdkafka rejoins.
+    fn let_go(&mut self) {
+        self.revoking = None;
+        self.started.clear();
+        self.parts.clear();
+        if let Err(error) = self.consumer.unassign() {
+            tracing::warn!(%error, "letting partitions go");
+        }
+    }
+
+    fn serve_commands(&mut self) -> bool {
+        let mut busy = false;
+        // An answer that nobody waits for any more is no loss.
+        while let Ok(command) = self.wires.commands.try_recv() {
+            busy = true;
+            match command {
+                Command::Start { at, from, reply } => drop(reply.send(self.start(&at, from))),
+                Command::Pause { of, reply } => {
+                    self.pause(&of);
+                    drop(reply.send(Ok(())));
+                }
+                Command::Committed { of, reply } => {
+                    drop(reply.send(committed_of(&self.consumer, &self.options, &self.health, &of)));
+                }
+                Command::Commit { offsets, reply } => drop(reply.send(self.commit(&offsets))),
+                Command::Released { reply } => {
+                    if self.revoking.is_some() {
+                        self.let_go();
+                    }
+                    drop(reply.send(Ok(())));
+                }
+            }
+        }
+        busy
+    }
+
+    fn is_ours(&self, at: &TopicPartition) -> bool {
+        self.parts.iter().any(|part| part.at == *at) && !self.consumer.assignment_lost()
+    }
+
+    /// Moves the partition: librdkafka drops what it had fetched before, and the same is taken back here.
+    fn start(&mut self, at: &TopicPartition, from: Offset) -> Result<(), LogError> {
+        if self.revoking.is_some() || !self.is_ours(at) {
+            return Err(LogError::NotOurs { at: at.clone() });
+        }
+        self.pause(std::slice::from_ref(at));
+        let place = NativeOffset::Offset(from.0);
+        let until = Instant::now() + self.options.limits.request_within;
+        // Right after an assignment the partition may not have been taken up yet: librdkafka says so until it has.
+        while let Err(error) = self.consumer.seek(&at.topic, signed(at.partition), place, Duration::from_secs(1)) {
+            if Instant::now() > until {
+                return Err(self.health.explain(&format!("starting {at} at {from}"), &error));
+            }
+            self.wires.bell.wait(Duration::from_millis(2));
+        }
+        if let Some(part) = self.parts.iter_mut().find(|part| part.at == *at) {
+            part.next = from;
+        }
+        self.started.insert(at.clone());
+        Ok(())
+    }
+
+    fn pause(&mut self, of: &[TopicPartition]) {
+        self.started.retain(|at| !of.contains(at));
+        self.wires.outbox.take_back(|at| of.contains(at));
+    }
+
+    /// Commits what this member holds, in the generation it holds it in. Blocks for the broker's answer.
+    fn commit(&self, offsets: &[(TopicPartition, Committed)]) -> Result<(), LogError> {
+        let failed = |error: KafkaError| match (error.rdkafka_error_code(), offsets.first()) {
+            (Some(code), Some((at, _))) if is_stale_member(code) => LogError::NotOurs { at: at.clone() },
+            _ => self.health.explain("committing offsets", &error),
+        };
+        if let Some((at, _)) = offsets.iter().find(|(at, _)| !self.is_ours(at)) {
+            return Err(LogError::NotOurs { at: at.clone() });
+        }
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (at, committed) in offsets {
+            if committed.metadata.len() > METADATA_BYTES {
+                return Err(LogError::Refused {
+                    reason: format!("committing {at}: {} bytes of metadata", committed.metadata.len()),
+                    hint: format!("keep it within {METADATA_BYTES} bytes"),
+                });
+            }
+            let mut element = list.add_partition(&at.topic, signed(at.partition));
+            element.set_offset(NativeOffset::Offset(committed.next.0)).map_err(failed)?;
+            element.set_metadata(&committed.metadata);
+        }
+        self.consumer.commit(&list, CommitMode::Sync).map_err(failed)
+    }
+
+    fn deliver(&mut self) -> bool {
+        if self.revoking.is_some() || self.started.is_empty() || self.wires.outbox.record_events() >= RECORD_EVENTS {
+            return false;
+        }
+        let mut filling = Filling::new(&self.options);
+        let mut failed: Vec<(TopicPartition, Code, Offset)> = Vec::new();
+        let started = &self.started;
+        let wanted = |at: &TopicPartition| started.contains(at);
+        filling.take_from(&mut self.parts, &mut self.turn, wanted, |part, polled| {
+            if let Polled::Failed(code) = polled {
+                failed.push((part.at.clone(), code, part.next));
+            }
+        });
+        for (at, code, next) in failed {
+            self.judge(&at, code, next);
+        }
+        let any = !filling.records.is_empty();
+        if any {
+            self.silence.ends();
+            self.wires.outbox.push(Event::Records(filling.records));
+        }
+        any
+    }
+
+    /// An error in a partition's queue: it stops the partition until it is started anew, or mends by itself.
+    fn judge(&mut self, at: &TopicPartition, code: Code, next: Offset) {
+        let error = if is_out_of_range(code) {
+            match watermarks(&self.consumer, &self.options, &self.health, at) {
+                Ok(ends) => LogError::OutOfRange { at: at.clone(), offset: next, ends },
+                Err(error) => error,
+            }
+        } else if is_unknown_topic(code) && exists(&self.consumer, &self.options, &at.topic) == Some(false) {
+            LogError::UnknownTopic { topic: at.topic.to_string() }
+        } else if is_final(code) {
+            self.health.explain_code(&format!("reading {at}"), code)
+        } else {
+            tracing::debug!(topic = &*at.topic, partition = at.partition, %code, "reading goes on after an error");
+            return;
+        };
+        self.started.remove(at);
+        self.wires.outbox.fail(error);
+    }
+}
