@@ -22,6 +22,7 @@ use super::outbox::Outbox;
 use super::queues::{Filling, Part, Polled, Silence, exists, watermarks};
 use super::subscription::Command;
 use super::wake::Bell;
+use crate::log::settings::check_commit;
 use crate::log::{Committed, Event, LogError, Offset, TopicPartition};
 
 /// Between two looks when no queue and no command rings: rebalances arrive without ringing.
@@ -29,9 +30,6 @@ const IDLE: Duration = Duration::from_millis(20);
 
 /// Events with records that wait for their user.
 const RECORD_EVENTS: usize = 2;
-
-/// What a broker keeps with an offset, unless told otherwise (`offset.metadata.max.bytes`).
-const METADATA_BYTES: usize = 4096;
 
 /// Whom to join.
 pub(super) struct Group<'a> {
@@ -112,7 +110,9 @@ impl Member {
             let mut busy = self.serve_commands();
             if self.revoking.is_some_and(|until| Instant::now() >= until) {
                 tracing::warn!("a revocation wasn't released in time: its partitions go without a last commit");
+                let gone = self.places();
                 self.let_go();
+                self.wires.outbox.push(Event::Lost(gone));
             }
             busy |= self.deliver();
             if !busy {
@@ -162,7 +162,10 @@ impl Member {
         match self.assign(&places) {
             Ok(parts) => {
                 self.parts = parts;
-                self.wires.outbox.push(Event::Assigned(places));
+                // More members than partitions: there is nothing to tell.
+                if !places.is_empty() {
+                    self.wires.outbox.push(Event::Assigned(places));
+                }
             }
             Err(error) => self.wires.outbox.fail(error),
         }
@@ -182,7 +185,7 @@ impl Member {
         self.started.clear();
         self.wires.outbox.take_back(|_| true);
         let unseen = self.wires.outbox.take_back_assigned();
-        let gone: Vec<TopicPartition> = self.parts.iter().map(|part| part.at.clone()).collect();
+        let gone = self.places();
         if unseen || gone.is_empty() {
             self.let_go();
         } else if lost {
@@ -230,6 +233,10 @@ impl Member {
         busy
     }
 
+    fn places(&self) -> Vec<TopicPartition> {
+        self.parts.iter().map(|part| part.at.clone()).collect()
+    }
+
     fn is_ours(&self, at: &TopicPartition) -> bool {
         self.parts.iter().any(|part| part.at == *at) && !self.consumer.assignment_lost()
     }
@@ -270,17 +277,12 @@ impl Member {
         if let Some((at, _)) = offsets.iter().find(|(at, _)| !self.is_ours(at)) {
             return Err(LogError::NotOurs { at: at.clone() });
         }
+        check_commit(offsets)?;
         if offsets.is_empty() {
             return Ok(());
         }
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (at, committed) in offsets {
-            if committed.metadata.len() > METADATA_BYTES {
-                return Err(LogError::Refused {
-                    reason: format!("committing {at}: {} bytes of metadata", committed.metadata.len()),
-                    hint: format!("keep it within {METADATA_BYTES} bytes"),
-                });
-            }
             let mut element = list.add_partition(&at.topic, signed(at.partition));
             element.set_offset(NativeOffset::Offset(committed.next.0)).map_err(failed)?;
             element.set_metadata(&committed.metadata);
