@@ -20,9 +20,9 @@ impl Member {
         Ok(Self { subscription: log.subscribe(group, topics).await?, has: BTreeSet::new(), read: Vec::new() })
     }
 
-    /// Handles one event: starts what is assigned where the group has committed, commits what it read when revoked.
-    async fn step(&mut self) -> Result<()> {
-        match self.subscription.next().await? {
+    /// Starts what is assigned where the group has committed, commits what it read when revoked.
+    async fn handle(&mut self, event: Event) -> Result<()> {
+        match event {
             Event::Assigned(places) => {
                 let committed = self.subscription.committed(&places).await?;
                 for (at, committed) in places.iter().zip(committed) {
@@ -61,18 +61,9 @@ impl Member {
 async fn until(members: &mut [&mut Member], mut so: impl FnMut(&[&mut Member]) -> bool) -> Result<()> {
     let done = async {
         while !so(members) {
-            let mut events = Vec::new();
-            for member in members.iter_mut() {
-                events.push(Box::pin(member.step()));
-            }
-            // Whoever has something; `next` may be dropped, but not what follows it, so all that began are finished.
-            let (first, _, others) = futures::future::select_all(events).await;
-            first?;
-            for other in others {
-                if let Ok(ended) = tokio::time::timeout(std::time::Duration::from_millis(300), other).await {
-                    ended?;
-                }
-            }
+            let next = members.iter_mut().map(|member| member.subscription.next());
+            let (event, who, _) = futures::future::select_all(next).await;
+            members[who].handle(event?).await?;
         }
         Ok(())
     };

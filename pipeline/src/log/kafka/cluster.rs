@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic as NativeTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
@@ -17,7 +17,7 @@ use super::options::KafkaOptions;
 use crate::log::{Committed, Ends, LogError, NewTopic, Offset, TopicInfo, TopicPartition};
 
 /// Between two looks whether a new topic is there.
-const CREATED_YET: std::time::Duration = std::time::Duration::from_millis(25);
+const CREATED_YET: Duration = Duration::from_millis(25);
 
 /// Topics of the brokers themselves begin like this.
 const INTERNAL: &str = "__";
@@ -275,13 +275,8 @@ impl Cluster {
     }
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, LogError> {
-        // Complaints pile up in the client's queue until somebody polls it.
-        while let Some(complaint) = self.tools.poll(std::time::Duration::ZERO) {
-            if let Err(error) = complaint {
-                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                self.health.complained(code, &error.to_string());
-            }
-        }
+        // Complaints pile up in the client's queue until somebody polls it; its context has them then.
+        while self.tools.poll(Duration::ZERO).is_some() {}
         let metadata = self.tools.fetch_metadata(topic, self.options.limits.request_within);
         let metadata = metadata.map_err(|error| {
             let what = format!("metadata of {} from {}", topic.unwrap_or("all topics"), self.options.bootstrap);

@@ -13,8 +13,12 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Remembers a complaint. One about credentials isn't forgotten for a lesser one.
+    /// Remembers a complaint about the connection; others (librdkafka calls the end of a partition an error) have their
+    /// own ways. One about credentials isn't forgotten for a lesser one.
     pub(super) fn complained(&self, code: Code, reason: &str) {
+        if !is_credentials(code) && !is_connection(code) {
+            return;
+        }
         let mut last = lock(&self.last);
         let worse = last.as_ref().is_some_and(|(before, _)| is_credentials(*before));
         if !worse || is_credentials(code) {
@@ -65,6 +69,10 @@ fn refused(what: &str, code: Code, reason: &str) -> LogError {
         reason: format!("{what}: {reason}"),
         hint: hint(code).unwrap_or("see the broker's log").to_owned(),
     }
+}
+
+fn is_connection(code: Code) -> bool {
+    matches!(code, Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut)
 }
 
 fn is_credentials(code: Code) -> bool {

@@ -3,7 +3,7 @@
 //! Eager rebalancing: everything is revoked before anything is assigned anew, and librdkafka rejoins the group only after
 //! the old assignment was dropped. So the thread goes on serving commits after a revocation until its user has let go.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +27,9 @@ use crate::log::{Committed, Event, LogError, Offset, TopicPartition};
 
 /// Between two looks when no queue and no command rings: rebalances arrive without ringing.
 const IDLE: Duration = Duration::from_millis(20);
+
+/// Partitions are started one by one, right after each other: librdkafka is given them together.
+const STARTED_TOGETHER: Duration = Duration::from_millis(3);
 
 /// Events with records that wait for their user.
 const RECORD_EVENTS: usize = 2;
@@ -52,8 +55,13 @@ pub(super) struct Member {
     // Before the consumer: its queues must go first.
     parts: Vec<Part<MemberContext>>,
     consumer: Arc<BaseConsumer<MemberContext>>,
+    /// The group's assignment. librdkafka is given only what was started of it: see [`Member::start`].
+    held: Vec<TopicPartition>,
     /// Partitions being delivered.
     started: BTreeSet<TopicPartition>,
+    /// Started partitions that librdkafka is given next, and when the last of them was asked for.
+    wanted: BTreeMap<TopicPartition, Offset>,
+    asked: Instant,
     /// A revocation waits until then to be released.
     revoking: Option<Instant>,
     turn: usize,
@@ -91,7 +99,10 @@ impl Member {
         Ok(Self {
             parts: Vec::new(),
             consumer: Arc::new(consumer),
+            held: Vec::new(),
             started: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            asked: Instant::now(),
             revoking: None,
             turn: 0,
             silence: Silence::default(),
@@ -110,16 +121,17 @@ impl Member {
             let mut busy = self.serve_commands();
             if self.revoking.is_some_and(|until| Instant::now() >= until) {
                 tracing::warn!("a revocation wasn't released in time: its partitions go without a last commit");
-                let gone = self.places();
+                let gone = self.held.clone();
                 self.let_go();
                 self.wires.outbox.push(Event::Lost(gone));
             }
+            self.take_wanted();
             busy |= self.deliver();
             if !busy {
                 if let Some(error) = self.silence.check(&self.consumer, &self.options, &self.health, &self.topic) {
                     self.wires.outbox.fail(error);
                 }
-                self.wires.bell.wait(IDLE);
+                self.wires.bell.wait(if self.wanted.is_empty() { IDLE } else { STARTED_TOGETHER });
             }
         }
         self.consumer.context().closing.store(true, Ordering::Release);
@@ -131,7 +143,6 @@ impl Member {
             // A record here came before its partition had a queue of its own, so before it was started: not wanted yet.
             let Err(error) = event else { continue };
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-            self.health.complained(code, &error.to_string());
             if code == Code::AllBrokersDown {
                 self.silence.begins();
             }
@@ -155,37 +166,58 @@ impl Member {
         }
     }
 
-    /// Takes the partitions at their ends and leaves them there: [`Self::start`] moves them. (Reading from a place of
-    /// their own would fetch what nobody asked for; no place at all would ask the group for one.)
     fn assigned(&mut self, places: Vec<TopicPartition>) {
         self.silence.ends();
-        match self.assign(&places) {
-            Ok(parts) => {
-                self.parts = parts;
-                // More members than partitions: there is nothing to tell.
-                if !places.is_empty() {
-                    self.wires.outbox.push(Event::Assigned(places));
-                }
-            }
-            Err(error) => self.wires.outbox.fail(error),
+        // Nothing of it is read yet, but the group must see that it was taken.
+        if let Err(error) = self.assign(&BTreeMap::new()) {
+            self.wires.outbox.fail(error);
+            return;
+        }
+        self.held.clone_from(&places);
+        // With more members than partitions there may be nothing to tell.
+        if !places.is_empty() {
+            self.wires.outbox.push(Event::Assigned(places));
         }
     }
 
-    fn assign(&self, places: &[TopicPartition]) -> Result<Vec<Part<MemberContext>>, LogError> {
+    /// Has librdkafka fetch these from their places on, and nothing else.
+    fn assign(&mut self, places: &BTreeMap<TopicPartition, Offset>) -> Result<(), LogError> {
+        // First: a queue that goes takes the bell of its successor with it.
+        self.parts.clear();
         let failed = |error| self.health.explain("taking partitions", &error);
         let mut list = TopicPartitionList::with_capacity(places.len());
-        for at in places {
-            list.add_partition_offset(&at.topic, signed(at.partition), NativeOffset::End).map_err(failed)?;
+        for (at, from) in places {
+            let native = NativeOffset::Offset(from.0);
+            list.add_partition_offset(&at.topic, signed(at.partition), native).map_err(failed)?;
         }
         self.consumer.assign(&list).map_err(failed)?;
-        places.iter().map(|at| Part::split(&self.consumer, at, Offset::START, &self.wires.bell)).collect()
+        for (at, from) in places {
+            self.parts.push(Part::split(&self.consumer, at, *from, &self.wires.bell)?);
+        }
+        Ok(())
+    }
+
+    /// Gives librdkafka what was started, and what it had before from where its delivery stands.
+    fn take_wanted(&mut self) {
+        if self.wanted.is_empty() || self.asked.elapsed() < STARTED_TOGETHER || self.consumer.assignment_lost() {
+            return;
+        }
+        let mut places = std::mem::take(&mut self.wanted);
+        for part in self.parts.iter().filter(|part| self.started.contains(&part.at)) {
+            places.entry(part.at.clone()).or_insert(part.next);
+        }
+        if let Err(error) = self.assign(&places) {
+            self.started.clear();
+            self.wires.outbox.fail(error);
+        }
     }
 
     fn revoked(&mut self, lost: bool) {
         self.started.clear();
+        self.wanted.clear();
         self.wires.outbox.take_back(|_| true);
         let unseen = self.wires.outbox.take_back_assigned();
-        let gone = self.places();
+        let gone = self.held.clone();
         if unseen || gone.is_empty() {
             self.let_go();
         } else if lost {
@@ -200,7 +232,9 @@ impl Member {
     /// Drops the assignment; librdkafka rejoins.
     fn let_go(&mut self) {
         self.revoking = None;
+        self.held.clear();
         self.started.clear();
+        self.wanted.clear();
         self.parts.clear();
         if let Err(error) = self.consumer.unassign() {
             tracing::warn!(%error, "letting partitions go");
@@ -233,38 +267,47 @@ impl Member {
         busy
     }
 
-    fn places(&self) -> Vec<TopicPartition> {
-        self.parts.iter().map(|part| part.at.clone()).collect()
-    }
-
     fn is_ours(&self, at: &TopicPartition) -> bool {
-        self.parts.iter().any(|part| part.at == *at) && !self.consumer.assignment_lost()
+        self.held.contains(at) && !self.consumer.assignment_lost()
     }
 
-    /// Moves the partition: librdkafka drops what it had fetched before, and the same is taken back here.
+    /// A partition that librdkafka fetches already is moved; any other is given to it with its place. (Giving it all at
+    /// their ends and moving them from there looks simpler, but loses records: when the answer to the question for the
+    /// end comes after the move, librdkafka asks again and goes to the end.)
     fn start(&mut self, at: &TopicPartition, from: Offset) -> Result<(), LogError> {
         if self.revoking.is_some() || !self.is_ours(at) {
             return Err(LogError::NotOurs { at: at.clone() });
         }
         self.pause(std::slice::from_ref(at));
-        let place = NativeOffset::Offset(from.0);
-        let until = Instant::now() + self.options.limits.request_within;
-        // Right after an assignment the partition may not have been taken up yet: librdkafka says so until it has.
-        while let Err(error) = self.consumer.seek(&at.topic, signed(at.partition), place, Duration::from_secs(1)) {
-            if Instant::now() > until {
-                return Err(self.health.explain(&format!("starting {at} at {from}"), &error));
-            }
-            self.wires.bell.wait(Duration::from_millis(2));
-        }
-        if let Some(part) = self.parts.iter_mut().find(|part| part.at == *at) {
-            part.next = from;
+        if !self.moved(at, from) {
+            self.parts.retain(|part| part.at != *at);
+            self.wanted.insert(at.clone(), from);
+            self.asked = Instant::now();
         }
         self.started.insert(at.clone());
         Ok(())
     }
 
+    /// Moves a partition that is being fetched: librdkafka drops what it had fetched before. It can't where it isn't
+    /// fetching yet, or has given up after an error.
+    fn moved(&mut self, at: &TopicPartition, from: Offset) -> bool {
+        let Some(part) = self.parts.iter_mut().find(|part| part.at == *at) else { return false };
+        let place = NativeOffset::Offset(from.0);
+        match self.consumer.seek(&at.topic, signed(at.partition), place, Duration::from_secs(1)) {
+            Ok(()) => {
+                part.next = from;
+                true
+            }
+            Err(error) => {
+                tracing::debug!(topic = &*at.topic, partition = at.partition, %error, "partition is assigned anew");
+                false
+            }
+        }
+    }
+
     fn pause(&mut self, of: &[TopicPartition]) {
         self.started.retain(|at| !of.contains(at));
+        self.wanted.retain(|at, _| !of.contains(at));
         self.wires.outbox.take_back(|at| of.contains(at));
     }
 
@@ -330,6 +373,7 @@ impl Member {
             return;
         };
         self.started.remove(at);
+        self.parts.retain(|part| part.at != *at);
         self.wires.outbox.fail(error);
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 use crate::log::LogError;
 
@@ -201,6 +202,8 @@ impl KafkaOptions {
             });
         }
         let mut config = ClientConfig::new();
+        // What is worth a line is decided by the subscriber to our own lines.
+        config.set_log_level(RDKafkaLogLevel::Info);
         config
             .set("bootstrap.servers", &self.bootstrap)
             .set("client.id", &self.client_id)

@@ -167,7 +167,6 @@ impl Worker {
                 }
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-                    self.health.complained(code, &error.to_string());
                     if code == Code::AllBrokersDown {
                         self.silence.begins();
                     }
