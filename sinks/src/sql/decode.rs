@@ -67,10 +67,10 @@ impl Decoder {
         for column in &table.columns {
             let field = &table.subject.schema.fields()[column.field];
             let cell = Cell::of(&field.kind, &values[column.field]);
-            if let Cell::Text(text) = &cell {
-                if let Some(why) = database.unwritable(text) {
-                    return Err(Reason::new("value_refused", format!("{}.{} {why}", table.name, column.name)));
-                }
+            if let Cell::Text(text) = &cell
+                && let Some(why) = database.unwritable(text)
+            {
+                return Err(Reason::new("value_refused", format!("{}.{} {why}", table.name, column.name)));
             }
             cells.push(cell);
         }

@@ -13,6 +13,7 @@ mod failure;
 mod offsets;
 mod parked;
 mod plan;
+mod postgres;
 mod sink;
 mod sqlite;
 mod table;
@@ -161,6 +162,9 @@ fn database(
     let url = config.url.expose();
     if url.starts_with("sqlite:") {
         return Ok(Box::new(sqlite::Sqlite::new(config, name, tables.clone(), errors.clone())?));
+    }
+    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+        return Ok(Box::new(postgres::Postgres::new(config, name, tables.clone(), errors.clone())?));
     }
     Err("`url` must begin with postgres:// or sqlite://".to_owned())
 }

@@ -60,7 +60,6 @@ pub(super) struct ExistingTable {
 }
 
 #[derive(Debug, Clone, Default)]
-#[allow(dead_code, reason = "casts and lengths are PostgreSQL's")]
 pub(super) struct ExistingColumn {
     /// The type without length and precision, as a cast takes it.
     pub(super) cast: String,
@@ -70,6 +69,8 @@ pub(super) struct ExistingColumn {
     pub(super) has_default: bool,
     /// Length in characters, where there is a limit.
     pub(super) length: Option<usize>,
+    /// PostgreSQL's kind of type: `S` is text, `E` an enumeration.
+    pub(super) category: char,
 }
 
 /// How a database says it.

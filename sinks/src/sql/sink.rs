@@ -34,8 +34,9 @@ impl Sink for SqlSink {
         self.prepare().await?;
         let mut stored = BTreeMap::new();
         let mut tx = self.begin().await?;
-        for assigned in partitions {
-            let at = assigned.at();
+        // In one order everywhere, so that two owners don't each wait for the other.
+        let sorted: BTreeMap<TopicPartition, &Assigned> = partitions.iter().map(|of| (of.at(), of)).collect();
+        for (at, assigned) in sorted {
             let row = tx.take_over(&at, assigned.epoch.0).await.map_err(|failure| self.stop(failure))?;
             if row.epoch > assigned.epoch.0 {
                 return Err(SinkError::Fenced { at });

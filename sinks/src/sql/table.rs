@@ -171,10 +171,10 @@ impl Table {
             problems.extend(unknown.map(|name| format!("{table}: `{key}` names {name}, which no field fills")));
         }
         let on_delete = mapping.on_delete.clone().unwrap_or_else(|| on_delete.clone());
-        if let OnDelete::Soft { column, .. } = &on_delete {
-            if is_mapped(column) {
-                problems.push(format!("{table}.{column} says that a row is gone: no field can fill it"));
-            }
+        if let OnDelete::Soft { column, .. } = &on_delete
+            && is_mapped(column)
+        {
+            problems.push(format!("{table}.{column} says that a row is gone: no field can fill it"));
         }
         let matching = matching.iter().filter_map(|name| columns.iter().position(|c| c.name == *name)).collect();
         Self {

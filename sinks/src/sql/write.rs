@@ -172,7 +172,7 @@ async fn put(
 ) -> Result<Vec<Pending>, Failure> {
     let mut parked = Vec::new();
     let rows = find_parents(tx, tables, table, rows, fates, &mut parked).await?;
-    let rows = recognise(tx, table, rows, fates, &mut parked).await?;
+    let rows = recognise(tx, table, rows, care, fates, &mut parked).await?;
     let all: Vec<&Pending> = rows.iter().collect();
     let faults = isolated(tx, Operation::Upsert, table, &all, care).await?;
     let mut written = Vec::new();
@@ -247,6 +247,7 @@ async fn recognise(
     tx: &mut dyn Transaction,
     table: &Table,
     mut rows: Vec<Pending>,
+    care: Care,
     fates: &mut Fates,
     parked: &mut Vec<Pending>,
 ) -> Result<Vec<Pending>, Failure> {
@@ -257,14 +258,14 @@ async fn recognise(
         return Ok(rows);
     }
     let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none()).collect();
-    if new.is_empty() {
-        return Ok(rows);
-    }
-    let candidates = tx.candidates(table, &new).await?;
-    let counts: BTreeMap<usize, u8> = new.iter().map(|row| row.item.tag).zip(candidates).collect();
+    let (counts, faults) = candidates(tx, table, &new, care).await?;
     let mut taken: HashSet<Vec<Option<String>>> = HashSet::new();
     let mut left = Vec::with_capacity(rows.len());
     for mut row in rows {
+        if let Some(fault) = faults.get(&row.item.tag) {
+            set_aside(row, verdict_of(table, fault, reason::MISSING_PARENT), fates, parked);
+            continue;
+        }
         match counts.get(&row.item.tag) {
             None | Some(0) => left.push(row),
             Some(1) => {
@@ -281,6 +282,45 @@ async fn recognise(
         }
     }
     Ok(left)
+}
+
+/// By tag: how many rows each could adopt, or what is wrong with the values it would be recognised by.
+async fn candidates(
+    tx: &mut dyn Transaction,
+    table: &Table,
+    rows: &[&Pending],
+    care: Care,
+) -> Result<(BTreeMap<usize, u8>, BTreeMap<usize, Fault>), Failure> {
+    let mut counts = BTreeMap::new();
+    let mut faults = BTreeMap::new();
+    let mut parts = vec![rows];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        if care == Care::Careful {
+            tx.savepoint().await?;
+        }
+        match tx.candidates(table, part).await {
+            Ok(found) => {
+                counts.extend(part.iter().map(|row| row.item.tag).zip(found));
+                if care == Care::Careful {
+                    tx.release().await?;
+                }
+            }
+            Err(Failure::Data(fault)) if care == Care::Careful => {
+                tx.rollback_to().await?;
+                if let [row] = part {
+                    faults.insert(row.item.tag, tx.explain(table, row, fault).await?);
+                } else {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.extend([right, left]);
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok((counts, faults))
 }
 
 fn set_aside(row: Pending, fate: Fate, fates: &mut Fates, parked: &mut Vec<Pending>) {
@@ -331,8 +371,7 @@ async fn isolated(
                     faults.insert(row.item.tag, fault);
                 } else {
                     let (left, right) = part.split_at(part.len() / 2);
-                    parts.push(right);
-                    parts.push(left);
+                    parts.extend([right, left]);
                 }
             }
             Err(other) => return Err(other),

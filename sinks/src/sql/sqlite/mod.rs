@@ -101,6 +101,7 @@ async fn existing(connection: &mut SqliteConnection, name: &str, is_other: bool)
             nullable: !row.try_get::<bool, _>(2)?,
             has_default: row.try_get::<bool, _>(3)? || is_row_id,
             length: None,
+            category: 'S',
         };
         table.columns.insert(row.try_get(0)?, column);
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod postgres;
 mod rota;
 mod sqlite;
 mod suite;

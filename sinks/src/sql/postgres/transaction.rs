@@ -1,0 +1,434 @@
+//! One open transaction on a PostgreSQL database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pipeline::change::Version;
+use pipeline::log::TopicPartition;
+use pipeline::sink::Held;
+use schemas::Key;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::failure::failure;
+use super::rows::{self, Place};
+use crate::sql::cell::Cell;
+use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
+use crate::sql::plan::Catalog;
+use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
+use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Transaction};
+
+pub(super) struct Open {
+    pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,
+    pub(super) component: Arc<str>,
+    pub(super) schema: Arc<str>,
+    pub(super) known: Arc<Catalog>,
+    pub(super) errors: Errors,
+}
+
+impl Open {
+    fn wrong(&self, error: sqlx::Error) -> Failure {
+        failure(&self.errors, error)
+    }
+
+    async fn raw(&mut self, sql: &'static str) -> Result<(), Failure> {
+        let done = sqlx::raw_sql(sql).execute(&mut *self.tx).await;
+        done.map(|_| ()).map_err(|error| self.wrong(error))
+    }
+
+    async fn fetch_parked(&mut self, mine: &[Mine], rest: &str, bind: &[i64]) -> Result<Vec<Parked>, Failure> {
+        let sql = format!(
+            "select p.topic, p.partition, p.key, p.version, p.hash, p.forced, p.schema, p.body, p.code, p.reason, \
+             p.hopeless {PARKED_OF_MINE} {rest}"
+        );
+        let (topics, partitions, epochs) = columns_of(mine);
+        let mut statement =
+            sqlx::query(AssertSqlSafe(sql)).bind(&*self.component).bind(topics).bind(partitions).bind(epochs);
+        for number in bind {
+            statement = statement.bind(*number);
+        }
+        let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        rows.iter().map(parked).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
+    }
+
+    /// Whether the text can be read as the type. The transaction goes on either way.
+    async fn fits(&mut self, text: String, full: &str) -> Result<bool, Failure> {
+        self.savepoint().await?;
+        let sql = format!("select ($1::text::{full}) is null");
+        match sqlx::query(AssertSqlSafe(sql)).bind(text).fetch_one(&mut *self.tx).await {
+            Ok(_) => self.release().await.map(|()| true),
+            Err(error) => match self.wrong(error) {
+                Failure::Data(_) => self.rollback_to().await.map(|()| false),
+                other => Err(other),
+            },
+        }
+    }
+}
+
+const PARKED_OF_MINE: &str = "from muster.parked p
+    join muster.offsets o on o.component = p.component and o.topic = p.topic and o.partition = p.partition
+    join unnest($2::text[], $3::int[], $4::bigint[]) as m (topic, partition, epoch)
+        on m.topic = o.topic and m.partition = o.partition and m.epoch = o.epoch
+    where p.component = $1";
+
+fn columns_of(mine: &[Mine]) -> (Vec<String>, Vec<i32>, Vec<i64>) {
+    let topics = mine.iter().map(|(at, _)| at.topic.to_string()).collect();
+    let partitions = mine.iter().map(|(at, _)| at.partition as i32).collect();
+    (topics, partitions, mine.iter().map(|(_, epoch)| epoch.0).collect())
+}
+
+fn parked(row: &PgRow) -> Result<Parked, sqlx::Error> {
+    let schema: Option<String> = row.try_get(6)?;
+    let body: Option<Vec<u8>> = row.try_get(7)?;
+    Ok(Parked {
+        topic: row.try_get(0)?,
+        partition: row.try_get::<i32, _>(1)?.unsigned_abs(),
+        key: Key::from(row.try_get::<String, _>(2)?),
+        version: row.try_get(3)?,
+        hash: row.try_get(4)?,
+        forced: row.try_get(5)?,
+        payload: schema.zip(body),
+        code: row.try_get(8)?,
+        reason: row.try_get(9)?,
+        hopeless: row.try_get(10)?,
+    })
+}
+
+fn offset_row(row: &PgRow) -> Result<OffsetRow, sqlx::Error> {
+    Ok(OffsetRow {
+        incarnation: row.try_get(0)?,
+        next: row.try_get(1)?,
+        epoch: row.try_get(2)?,
+        at_ms: row.try_get(3)?,
+        sweeping: row.try_get(4)?,
+    })
+}
+
+fn split<'a>(pairs: &[(&'a str, i64)]) -> (Vec<&'a str>, Vec<i64>) {
+    pairs.iter().copied().unzip()
+}
+
+#[async_trait]
+impl Transaction for Open {
+    async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure> {
+        let sql = "insert into muster.offsets as o values ($1, $2, $3, '', 0, $4, now(), false)
+            on conflict (component, topic, partition) do update set epoch = excluded.epoch
+            where excluded.epoch > o.epoch";
+        let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32).bind(epoch);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        let row = self.offset(at).await?;
+        row.ok_or_else(|| self.errors.unavailable("an offset vanished while it was written").into())
+    }
+
+    async fn advance(&mut self, at: &TopicPartition, expected: i64, to: &OffsetRow) -> Result<bool, Failure> {
+        let sql = "update muster.offsets set next = $6, at = now()
+            where component = $1 and topic = $2 and partition = $3
+            and next = $4 and epoch = $5 and incarnation = $7 and sweeping = $8";
+        let statement = sqlx::query(sql)
+            .bind(&*self.component)
+            .bind(&*at.topic)
+            .bind(at.partition as i32)
+            .bind(expected)
+            .bind(to.epoch)
+            .bind(to.next)
+            .bind(&to.incarnation)
+            .bind(to.sweeping);
+        let done = statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
+        let sql = "select incarnation, next, epoch, (extract(epoch from at) * 1000)::bigint, sweeping
+            from muster.offsets where component = $1 and topic = $2 and partition = $3 for update";
+        let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32);
+        let row = statement.fetch_optional(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        row.as_ref().map(offset_row).transpose().map_err(|error| self.wrong(error))
+    }
+
+    async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure> {
+        let sql = "update muster.offsets set incarnation = $4, next = $5, at = now(), sweeping = $6
+            where component = $1 and topic = $2 and partition = $3";
+        let statement = sqlx::query(sql)
+            .bind(&*self.component)
+            .bind(&*at.topic)
+            .bind(at.partition as i32)
+            .bind(&to.incarnation)
+            .bind(to.next)
+            .bind(to.sweeping);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    /// Scalar subqueries always probe the index: a join would be left to what the planner thought of an empty table.
+    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<HashMap<String, State>, Failure> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let own = |table: &str| {
+            format!("(select x.version from {table} x where x.component = $2 and x.topic = $3 and x.key = s.key)")
+        };
+        let sql = format!(
+            "select s.key, (select array[e.{version}::text, e.{hash}] from {table} e where e.{key} = s.key), {}, {}
+            from unnest($1::text[]) as s (key)",
+            own("muster.deleted"),
+            own("muster.parked"),
+            key = quoted(MUSTER_KEY),
+            version = quoted(MUSTER_VERSION),
+            hash = quoted(MUSTER_HASH),
+            table = Place { schema: &self.schema, known: &self.known, table }.name(),
+        );
+        let statement = sqlx::query(AssertSqlSafe(sql)).bind(keys).bind(&*self.component).bind(table.topic());
+        let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        let state = |row: &PgRow| -> Result<(String, State), sqlx::Error> {
+            let held = row.try_get::<Option<Vec<Option<String>>>, _>(1)?.map(|mut held| {
+                let hash = held.pop().flatten();
+                let version = held.pop().flatten().and_then(|version| version.parse().ok());
+                HeldRow { version, hash }
+            });
+            Ok((row.try_get(0)?, State { row: held, deleted: row.try_get(2)?, parked: row.try_get(3)? }))
+        };
+        rows.iter().map(state).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
+    }
+
+    async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure> {
+        let Some(identity) = &parent.key else { return Ok(HashMap::new()) };
+        let sql = format!(
+            "select {key}, {}::text from {} where {key} = any($1)",
+            quoted(identity),
+            Place { schema: &self.schema, known: &self.known, table: parent }.name(),
+            key = quoted(MUSTER_KEY),
+        );
+        let rows = sqlx::query_as::<_, (String, Option<String>)>(AssertSqlSafe(sql)).bind(keys);
+        let rows = rows.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        // A row without an identity can't be referred to.
+        Ok(rows.into_iter().filter_map(|(key, identity)| Some((key, Cell::Text(identity?)))).collect())
+    }
+
+    async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure> {
+        let place = Place { schema: &self.schema, known: &self.known, table };
+        rows::candidates(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
+    }
+
+    async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
+        let place = Place { schema: &self.schema, known: &self.known, table };
+        let wrong = |error| failure(&self.errors, error);
+        if operation == Operation::Delete {
+            return rows::delete(&mut self.tx, &place, rows).await.map_err(wrong);
+        }
+        let adopting: Vec<&Pending> = rows.iter().copied().filter(|row| row.adopts).collect();
+        if !adopting.is_empty() {
+            let adopted = rows::adopt(&mut self.tx, &place, &adopting).await.map_err(wrong)?;
+            if adopted != adopting.len() as u64 {
+                return Err(Failure::Again(format!("rows of {} to be adopted have changed", table.name)));
+            }
+        }
+        let written = rows::upsert(&mut self.tx, &place, rows).await.map_err(wrong)?;
+        if written != rows.len() as u64 {
+            return Err(Failure::Again(format!("somebody else wrote rows of {}", table.name)));
+        }
+        Ok(())
+    }
+
+    async fn explain(&mut self, table: &Table, row: &Pending, mut fault: Fault) -> Result<Fault, Failure> {
+        let known = self.known.clone();
+        let Some(existing) = known.tables.get(&table.name) else { return Ok(fault) };
+        if let FaultKind::Unique(names) = &mut fault.kind
+            && let Some(columns) = names.first().and_then(|constraint| existing.uniques.get(constraint))
+        {
+            fault.text = format!("{}: another row has the same {}", table.name, columns.join(", "));
+            names.clone_from(columns);
+        }
+        if fault.kind == FaultKind::Value {
+            for (column, cell) in table.columns.iter().zip(row.cells()) {
+                let Some(there) = existing.columns.get(&column.name) else { continue };
+                let Some(text) = rows::text(cell) else { continue };
+                let named = format!("{}.{}", table.name, column.name);
+                if let Some(length) = there.length {
+                    if text.chars().count() > length {
+                        fault.text = format!("{named} takes at most {length} characters");
+                        break;
+                    }
+                } else if !self.fits(text, &there.full).await? {
+                    fault.text = format!("{named} takes {} only", there.full);
+                    break;
+                }
+            }
+        }
+        Ok(fault)
+    }
+
+    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, i64)]) -> Result<(), Failure> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let sql = "insert into muster.deleted
+            select $1, $2, s.key, s.version, now() from unnest($3::text[], $4::bigint[]) as s (key, version)
+            on conflict (component, topic, key) do update set version = excluded.version, at = excluded.at";
+        let (keys, versions) = split(gone);
+        let statement = sqlx::query(sql).bind(&*self.component).bind(topic).bind(keys).bind(versions);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn forget_deleted(&mut self, topic: &str, keys: &[&str]) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let sql = "delete from muster.deleted where component = $1 and topic = $2 and key = any($3)";
+        let statement = sqlx::query(sql).bind(&*self.component).bind(topic).bind(keys);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn purge_deleted(&mut self, older_than_ms: i64) -> Result<(), Failure> {
+        let sql = "delete from muster.deleted where component = $1 and at < now() - $2 * interval '1 millisecond'";
+        let statement = sqlx::query(sql).bind(&*self.component).bind(older_than_ms);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn park(&mut self, rows: &[Parked]) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = "insert into muster.parked
+            select $1, s.topic, s.key, s.partition, s.version, s.hash, s.forced, s.schema, s.body, s.code, s.reason,
+                now(), 0, false
+            from unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::bool[], $8::text[],
+                $9::bytea[], $10::text[], $11::text[])
+                as s (topic, key, partition, version, hash, forced, schema, body, code, reason)
+            on conflict (component, topic, key) do update set partition = excluded.partition,
+                version = excluded.version, hash = excluded.hash, forced = excluded.forced, schema = excluded.schema,
+                body = excluded.body, code = excluded.code, reason = excluded.reason, since = excluded.since,
+                attempts = 0, hopeless = false";
+        let (schemas, bodies): (Vec<_>, Vec<_>) = rows
+            .iter()
+            .map(|row| row.payload.as_ref().map(|(text, body)| (text.as_str(), body.as_slice())).unzip())
+            .unzip();
+        let statement = sqlx::query(sql)
+            .bind(&*self.component)
+            .bind(rows.iter().map(|row| row.topic.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.partition as i32).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.hash.as_deref()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.forced).collect::<Vec<_>>())
+            .bind(schemas)
+            .bind(bodies)
+            .bind(rows.iter().map(|row| row.code.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>());
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    /// Locks the offsets of what it answers, so that no later owner decides about the same rows meanwhile; what
+    /// somebody else has locked is left for another time.
+    async fn parked(&mut self, mine: &[Mine], limit: u32) -> Result<Vec<Parked>, Failure> {
+        let rest = "and not p.hopeless order by p.attempts, p.since limit $5 for share of o skip locked";
+        self.fetch_parked(mine, rest, &[i64::from(limit)]).await
+    }
+
+    async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = "update muster.parked p
+            set attempts = p.attempts + 1, code = s.code, reason = s.reason, hopeless = s.hopeless
+            from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bool[])
+                as s (topic, key, version, code, reason, hopeless)
+            where p.component = $1 and p.topic = s.topic and p.key = s.key and p.version = s.version";
+        let statement = sqlx::query(sql)
+            .bind(&*self.component)
+            .bind(rows.iter().map(|row| row.topic.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.code.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|row| row.hopeless).collect::<Vec<_>>());
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn unpark(&mut self, topic: &str, rows: &[(&str, i64)]) -> Result<(), Failure> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = "delete from muster.parked p using unnest($3::text[], $4::bigint[]) as s (key, version)
+            where p.component = $1 and p.topic = $2 and p.key = s.key and p.version = s.version";
+        let (keys, versions) = split(rows);
+        let statement = sqlx::query(sql).bind(&*self.component).bind(topic).bind(keys).bind(versions);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn waiting(&mut self, mine: &[Mine]) -> Result<u64, Failure> {
+        let sql = format!("select count(*) {PARKED_OF_MINE}");
+        let (topics, partitions, epochs) = columns_of(mine);
+        let statement = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
+        let statement = statement.bind(&*self.component).bind(topics).bind(partitions).bind(epochs);
+        let count = statement.fetch_one(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
+        let rest = "and (p.hopeless or p.since < now() - $5 * interval '1 millisecond') order by p.since limit $6";
+        self.fetch_parked(mine, rest, &[older_than_ms, i64::from(limit)]).await
+    }
+
+    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
+        let behind = if after.is_some() { ">" } else { ">=" };
+        let sql = format!(
+            "(select {key} as key, {version} as version, {hash} as hash, 1 as place from {table}
+                where {key} {behind} $1 and {hash} is distinct from '{GONE}' order by {key} limit $2)
+            union all
+            (select key, version, hash, 0 from muster.parked
+                where component = $3 and topic = $4 and key {behind} $1 and body is not null order by key limit $2)
+            order by key, place limit $2",
+            key = quoted(MUSTER_KEY),
+            version = quoted(MUSTER_VERSION),
+            hash = quoted(MUSTER_HASH),
+            table = Place { schema: &self.schema, known: &self.known, table }.name(),
+        );
+        let statement = sqlx::query_as::<_, (String, i64, Option<String>, i32)>(AssertSqlSafe(sql))
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit))
+            .bind(&*self.component)
+            .bind(table.topic());
+        let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        let held = rows.into_iter().map(|(key, version, hash, _)| Held {
+            key: Key::from(key),
+            version: Version(version),
+            hash: hash.and_then(|hash| hash.parse().ok()),
+        });
+        Ok(held.collect())
+    }
+
+    async fn savepoint(&mut self) -> Result<(), Failure> {
+        self.raw("savepoint part").await
+    }
+
+    async fn rollback_to(&mut self) -> Result<(), Failure> {
+        self.raw("rollback to savepoint part; release savepoint part").await
+    }
+
+    async fn release(&mut self) -> Result<(), Failure> {
+        self.raw("release savepoint part").await
+    }
+
+    async fn rollback(self: Box<Self>) -> Result<(), Failure> {
+        let errors = self.errors;
+        self.tx.rollback().await.map_err(|error| failure(&errors, error))
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), Failure> {
+        let errors = self.errors;
+        self.tx.commit().await.map_err(|error| match failure(&errors, error) {
+            Failure::Data(fault) => {
+                let hint = "a constraint trigger fires at COMMIT only: make it immediate";
+                errors.refused(format!("at COMMIT: {}", fault.text), hint).into()
+            }
+            other => other,
+        })
+    }
+}
