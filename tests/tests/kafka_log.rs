@@ -6,4 +6,5 @@ mod kafka_log {
     pub mod records;
     pub mod restart;
     pub mod setting;
+    mod suite;
 }
