@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{deny, run};
+use crate::{deny, docker, run};
 
 /// A step's name and what it does.
 type Step = (&'static str, fn() -> Result<()>);
 
 const STEPS: &[Step] = &[
     ("format", || run::cargo(&["fmt", "--all", "--check"])),
+    ("docker", docker::check),
     ("lints", lints),
     ("documents", documents),
     ("licences", deny::licences),

@@ -2,6 +2,7 @@
 
 mod ci;
 mod deny;
+mod docker;
 mod run;
 
 use std::process::ExitCode;
@@ -11,13 +12,15 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  ci             format, lints, documents, licences and advisories, tests; stops at the first that fails
+  ci             format, lints, documents, licences and advisories, docker, tests; stops at the first that fails
+  check-docker   what can be known of docker/ without a container engine
   test-services  shows which real services the tests would use, and what is missing";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome: Result<()> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ci"] => ci::all(),
+        ["check-docker"] => docker::check(),
         ["test-services"] => run::cargo(&["run", "--quiet", "--package", "e2e", "--bin", "test-services"]),
         ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
