@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use toml::de::DeValue;
 
 use super::field::Field;
-use super::kind::{self, Kind};
+use super::kind::{self, Kind, Scalar};
 use super::secret::{Origin, SecretRef};
 use super::section::{Section, quoted};
 use crate::schedule::Schedule;
@@ -43,8 +43,16 @@ impl<'d> Section<'d> {
 
     /// Names of the user's own, each with a text: `columns = { given_name = "first_name" }`.
     pub fn string_map(&self, key: &'static str) -> Field<'_, 'd, BTreeMap<String, String>> {
-        let kind = kind::string();
-        let expected = "a table of names, each with a text".to_owned();
+        self.map(key, kind::string(), "a text")
+    }
+
+    /// Names of the user's own, each with a truth, a number or a text: `initial = { is_open = true }`.
+    pub fn scalar_map(&self, key: &'static str) -> Field<'_, 'd, BTreeMap<String, Scalar>> {
+        self.map(key, kind::scalar(), "a truth, a number or a text")
+    }
+
+    fn map<T>(&self, key: &'static str, kind: Kind<'_, T>, each: &str) -> Field<'_, 'd, BTreeMap<String, T>> {
+        let expected = format!("a table of names, each with {each}");
         let read = self.look_up(key).map(|(name, value)| {
             let DeValue::Table(table) = value.get_ref() else {
                 return Err(self.found(self.place_of(name), value.get_ref()).expected(&expected));
@@ -52,8 +60,8 @@ impl<'d> Section<'d> {
             let mut map = BTreeMap::new();
             for (entry, value) in table {
                 match (kind.read)(value.get_ref()) {
-                    Ok(text) => {
-                        map.insert(entry.get_ref().to_string(), text);
+                    Ok(read) => {
+                        map.insert(entry.get_ref().to_string(), read);
                     }
                     Err(wrong) => {
                         let path = format!("{}.{}", self.path_of(name.get_ref()), quoted(entry.get_ref()));

@@ -73,6 +73,44 @@ pub fn string() -> Kind<'static, String> {
     Kind::text("text in quotes, not empty", |text| (!text.is_empty()).then(|| text.to_owned()))
 }
 
+/// Several texts: an item of a list of lists.
+pub fn strings() -> Kind<'static, Vec<String>> {
+    Kind::new("a list of texts, not empty", |value| {
+        let texts = value.as_array().filter(|items| !items.is_empty()).map(|items| {
+            let text = |item: &DeValue<'_>| item.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+            items.iter().map(|item| text(item.get_ref())).collect::<Option<Vec<_>>>()
+        });
+        texts.flatten().ok_or_else(Wrong::default)
+    })
+}
+
+/// A value whose type its user decides: a constant for a column, say.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Scalar {
+    Bool(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
+}
+
+/// A truth, a number or a text (which may be empty).
+pub fn scalar() -> Kind<'static, Scalar> {
+    Kind::new("true, false, a number or a text in quotes", |value| {
+        let whole = |value: &DeValue<'_>| {
+            value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
+        };
+        let found = match value {
+            DeValue::Boolean(truth) => Some(Scalar::Bool(*truth)),
+            DeValue::String(text) => Some(Scalar::Text(text.to_string())),
+            DeValue::Integer(_) => whole(value).map(Scalar::Integer),
+            DeValue::Float(_) => to_f64(value).map(Scalar::Number),
+            _ => None,
+        };
+        found.ok_or_else(Wrong::default)
+    })
+}
+
 /// `true` or `false`.
 pub fn boolean() -> Kind<'static, bool> {
     Kind::new("true or false", |value| value.as_bool().ok_or_else(Wrong::default))

@@ -67,7 +67,7 @@ mod tests;
 
 pub use self::document::{load, read};
 pub use self::field::Field;
-pub use self::kind::{DATABASE, HTTP, Kind};
+pub use self::kind::{DATABASE, HTTP, Kind, Scalar};
 pub use self::nearest::nearest;
 pub use self::problem::{Place, Problem, Problems};
 pub use self::secret::{Secret, SecretRef};
@@ -77,6 +77,7 @@ pub use url::Url;
 /// What a single value can be, for [`Section::list`] and [`Section::get`].
 pub mod kinds {
     pub use super::kind::{
-        boolean, bytes, date, duration, host_port, integer, number, path, share, socket_address, string, url, zone,
+        boolean, bytes, date, duration, host_port, integer, number, path, scalar, share, socket_address, string,
+        strings, url, zone,
     };
 }

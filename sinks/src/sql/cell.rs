@@ -1,9 +1,8 @@
 //! One value on its way into a column.
 
+use pipeline::config::Scalar;
 use schemas::{Date, Item, Kind, LocalTimestamp, Timestamp, Value};
 use serde_json::{Map, Value as Json, json};
-
-use super::config::Literal;
 
 /// A value as databases take it. Dates, times, decimals and JSON are text in their ISO or canonical form.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,13 +86,13 @@ impl Cell {
     }
 }
 
-impl From<&Literal> for Cell {
-    fn from(literal: &Literal) -> Self {
+impl From<&Scalar> for Cell {
+    fn from(literal: &Scalar) -> Self {
         match literal {
-            Literal::Bool(b) => Self::Bool(*b),
-            Literal::Integer(n) => Self::Int(*n),
-            Literal::Number(x) => Self::Real(*x),
-            Literal::Text(text) => Self::Text(text.clone()),
+            Scalar::Bool(b) => Self::Bool(*b),
+            Scalar::Integer(n) => Self::Int(*n),
+            Scalar::Number(x) => Self::Real(*x),
+            Scalar::Text(text) => Self::Text(text.clone()),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use pipeline::config::Scalar;
+
 /// A database target.
 #[derive(Debug, Clone)]
 pub struct SqlConfig {
@@ -98,7 +100,7 @@ pub struct TableMapping {
     /// Columns that are kept up to date. `None`: all mapped ones but the identity.
     pub owned: Option<Vec<String>>,
     /// Columns that get this value when a row is inserted, and are somebody else's afterwards.
-    pub initial: BTreeMap<String, Literal>,
+    pub initial: BTreeMap<String, Scalar>,
     /// Column -> parent entity. The entity's field holds the parent's key; the column gets the parent row's identity.
     pub refers: BTreeMap<String, String>,
     /// `None`: as the target says.
@@ -136,16 +138,6 @@ pub enum OnDelete {
         /// The column, as in `deleted_date`.
         column: String,
         /// What it gets; `None`: the time of deletion.
-        value: Option<Literal>,
+        value: Option<Scalar>,
     },
-}
-
-/// A value written in the configuration.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Literal {
-    Bool(bool),
-    Integer(i64),
-    Number(f64),
-    Text(String),
 }

@@ -14,6 +14,7 @@ mod offsets;
 mod parked;
 mod plan;
 mod postgres;
+mod settings;
 mod sink;
 mod sqlite;
 mod table;
@@ -35,8 +36,10 @@ use schemas::{Catalogue, Profile};
 use tokio::sync::OnceCell;
 use tracing::info;
 
-pub use config::{DatabaseUrl, Literal, OnDelete, SqlConfig, TableMapping};
+pub use config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping};
+pub use pipeline::config::Scalar;
 pub use plan::{Plan, Refusal};
+pub use settings::SqlSettings;
 
 use decode::Decoder;
 use failure::{Errors, Failure, Fault};
@@ -65,17 +68,7 @@ impl SqlSink {
     /// The target `name` of the mapped topics. Fails with everything that is wrong with the mapping; connects to
     /// nothing.
     pub fn new(name: &str, config: &SqlConfig, catalogue: &Catalogue, profile: Profile) -> Result<Self, Vec<String>> {
-        let subjects = catalogue.topics().iter().filter_map(|topic| {
-            let entity = topic.entity()?;
-            Some(Subject {
-                topic: topic.name.as_str().into(),
-                schema: entity.schema.clone(),
-                key_fields: entity.key_fields.clone(),
-                partition_parts: entity.group_fields,
-                partitions: topic.partitions(profile),
-            })
-        });
-        Self::of(name, config, &subjects.collect::<Vec<_>>())
+        Self::of(name, config, &Subject::all(catalogue, profile))
     }
 
     fn of(name: &str, config: &SqlConfig, subjects: &[Subject]) -> Result<Self, Vec<String>> {

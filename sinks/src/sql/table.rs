@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schemas::{Key, Kind, Schema};
+use schemas::{Catalogue, Key, Kind, Profile, Schema};
 
 use super::cell::{Cell, Shape};
 use super::config::{OnDelete, SqlConfig, TableMapping};
@@ -18,6 +18,23 @@ pub(super) struct Subject {
     /// How many leading parts of the key choose the partition.
     pub(super) partition_parts: usize,
     pub(super) partitions: u32,
+}
+
+impl Subject {
+    /// All topics of entities.
+    pub(super) fn all(catalogue: &Catalogue, profile: Profile) -> Vec<Self> {
+        let subjects = catalogue.topics().iter().filter_map(|topic| {
+            let entity = topic.entity()?;
+            Some(Self {
+                topic: topic.name.as_str().into(),
+                schema: entity.schema.clone(),
+                key_fields: entity.key_fields.clone(),
+                partition_parts: entity.group_fields,
+                partitions: topic.partitions(profile),
+            })
+        });
+        subjects.collect()
+    }
 }
 
 /// One table and the entity that fills it.

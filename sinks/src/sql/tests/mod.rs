@@ -4,5 +4,6 @@
 
 mod postgres;
 mod rota;
+mod round_trip;
 mod sqlite;
 mod suite;

@@ -12,7 +12,7 @@ use schemas::{Key, Schema, catalogue, content_hash, from_json, partition_of};
 use serde_json::{Value as Json, json};
 
 use crate::sql::table::Subject;
-use crate::sql::{DatabaseUrl, Literal, SqlConfig, SqlSink, TableMapping};
+use crate::sql::{DatabaseUrl, Scalar, SqlConfig, SqlSink, TableMapping};
 
 /// A database of one test.
 #[async_trait]
@@ -74,7 +74,7 @@ pub(super) fn config(target: &dyn Target) -> SqlConfig {
     let mut nurse = TableMapping::new("nurse", topic("nurse"), "nurses", "id");
     nurse.refers.insert("mentor_id".to_owned(), "nurse".to_owned());
     nurse.unique = vec![vec!["number".to_owned()]];
-    nurse.initial.insert("is_open".to_owned(), Literal::Bool(true));
+    nurse.initial.insert("is_open".to_owned(), Scalar::Bool(true));
     let mut shift = TableMapping::new("shift", topic("shift"), "shifts", "id");
     shift.refers.insert("nurse_id".to_owned(), "nurse".to_owned());
     shift.refers.insert("ward_id".to_owned(), "ward".to_owned());

@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::rota::*;
+use super::round_trip::{Reading, canonical, comes_back};
 use super::suite::suite;
 
 struct File {
@@ -88,4 +89,23 @@ async fn a_file_that_is_no_database_needs_a_person() {
     let mut config = config(&target);
     config.url = crate::sql::DatabaseUrl::new(format!("sqlite://{}", path.display()));
     assert!(matches!(Runner::try_with(config, 1).await, Err(SinkError::Refused { .. })));
+}
+
+#[async_trait]
+impl Reading for File {
+    async fn everything(&self) -> Vec<Vec<Option<String>>> {
+        let sql = "select id, case flag when 1 then 'true' when 0 then 'false' end, few, many, coarse, fine, words,
+            case when raw is not null then lower(hex(raw)) end, uuid, day, moment, local, price, mood, list, map, part from everything order by id";
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await.unwrap();
+        let column = |row: &sqlx::sqlite::SqliteRow, at: usize| match at {
+            4 | 5 => row.try_get::<Option<f64>, _>(at).unwrap().map(canonical),
+            _ => row.try_get_unchecked::<Option<String>, _>(at).unwrap(),
+        };
+        rows.iter().map(|row| (0..row.columns().len()).map(|at| column(row, at)).collect()).collect()
+    }
+}
+
+#[tokio::test]
+async fn values_come_back() {
+    comes_back(&File::new().await.unwrap()).await;
 }

@@ -340,7 +340,7 @@ pub(super) async fn the_plan_says_what_is_missing(target: &dyn Target) {
     assert!(matches!(refused, Err(SinkError::Refused { hint, .. }) if hint.contains("muster plan")));
 
     change(&mut config, "ward", |ward| {
-        ward.initial.insert("beds".to_owned(), crate::sql::Literal::Integer(0));
+        ward.initial.insert("beds".to_owned(), crate::sql::Scalar::Integer(0));
     });
     let sink = SqlSink::of("rota", &config, &subjects()).unwrap();
     let plan = sink.plan().await.unwrap();
