@@ -1,8 +1,8 @@
 //! The production log: Apache Kafka through librdkafka.
 //!
-//! Appends go through one idempotent producer ([`producer`]); readers and group members each have a consumer on a thread
-//! of their own ([`reader`], [`member`]), which alone touches it; everything else is a question to the cluster
-//! ([`cluster`]). Nothing here retries: errors say what the caller's table of retries needs to know.
+//! Appends go through one idempotent producer (`producer`); readers and group members each have a consumer on a thread
+//! of their own (`reader`, `member`), which alone touches it; everything else is a question to the cluster
+//! (`cluster`). Nothing here retries: errors say what the caller's table of retries needs to know.
 
 mod cluster;
 mod context;
