@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use schemas::Key;
@@ -13,7 +14,7 @@ use crate::emitter::Stamp;
 use crate::ledger::Counts;
 use crate::operations::RunStart;
 use crate::reject::Reject;
-use crate::retry::{Action, Failure, Kind};
+use crate::retry::{Action, Budget, Failure, Kind, Policy, Retry};
 use crate::run::{RunError, Runtime};
 use crate::source::{Ask, Page, Position, SourceError};
 use crate::state::{Progress, SavedPosition};
@@ -21,6 +22,9 @@ use crate::telemetry;
 
 /// Deletes of vanished entities that are emitted with one append.
 const DELETES_AT_ONCE: usize = 1_000;
+
+/// A run that can't get on ends after this, so that its audit says so and other feeds get their turn; the next one goes on.
+const RUN_BUDGET: Budget = Budget { failures: Some(8), time: Some(Duration::from_secs(600)) };
 
 /// What a pass came to.
 #[derive(Debug, Clone, Default)]
@@ -176,7 +180,7 @@ impl Working<'_> {
         stop: &CancellationToken,
     ) -> Result<Option<Page>, RunError> {
         let runtime = pass.runtime;
-        let mut retries = runtime.retries();
+        let mut retries = Retry::new(run_policy(&runtime.retry), fastrand::u64(..));
         loop {
             let read = tokio::select! {
                 read = self.feed.source.read(&pass.ask, after) => read,
@@ -340,6 +344,12 @@ impl Working<'_> {
             .set(complete_to.timestamp() as f64);
         Ok(())
     }
+}
+
+/// Loops may wait without end, a run may not.
+fn run_policy(policy: &Policy) -> Policy {
+    let budget = if policy.budget == Budget::UNLIMITED { RUN_BUDGET } else { policy.budget };
+    Policy { budget, ..policy.clone() }
 }
 
 fn telemetry_of_run(source: &str, success: bool) {

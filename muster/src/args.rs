@@ -1,0 +1,216 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::logging::LogFormat;
+use crate::output::Output;
+
+/// Keeps every register of the health workforce saying the same thing.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, propagate_version = true)]
+pub struct Args {
+    /// The configuration.
+    #[arg(long, short, global = true, env = "MUSTER_CONFIG", default_value = "muster.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Results as one JSON object.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines look (standard error).
+    #[arg(long, global = true, env = "MUSTER_LOG_FORMAT", default_value = "text", value_enum)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// How results are shown.
+    pub fn output(&self) -> Output {
+        if self.json { Output::Json } else { Output::Text }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the main job with a simulated recruiting system, start to end, in some seconds.
+    Demo {
+        /// Keep everything running afterwards, to play with.
+        #[arg(long)]
+        stay: bool,
+        /// How many applicants the simulated system has.
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+        applicants: u32,
+    },
+    /// Run sources, processors and sinks until told to stop.
+    Run {
+        /// Run every source once, drain processors and sinks, and exit.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Check the configuration, and try every system it names.
+    Check,
+    /// Show what would be created or altered in databases and topics.
+    Plan {
+        /// Do it.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Show the topics, and how they differ from the catalogue.
+    Topics {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Option<TopicsAction>,
+    },
+    /// Read a system or one of its feeds now.
+    Sync {
+        /// As in `ats` or `ats.applicant`.
+        target: String,
+        /// First day of a window, instead of everything since the last success.
+        #[arg(long, requires = "to")]
+        from: Option<NaiveDate>,
+        /// Last day of the window.
+        #[arg(long, requires = "from")]
+        to: Option<NaiveDate>,
+        /// Everything, to find what was missed and what has gone.
+        #[arg(long, conflicts_with = "from")]
+        full: bool,
+    },
+    /// The records that were set aside.
+    DeadLetters {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: LettersAction,
+    },
+    /// What every component has done and is doing.
+    Status {
+        /// Only ask the running process whether it is ready: exit code 0 or 1.
+        #[arg(long)]
+        health: bool,
+    },
+    /// A server that behaves like a system Muster reads, with invented data and switchable faults.
+    Simulate {
+        /// Which.
+        #[command(subcommand)]
+        system: Simulated,
+    },
+    /// Completions for a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Commands whose output is their result show warnings only.
+    pub fn is_quiet(&self) -> bool {
+        !matches!(self, Self::Run { .. } | Self::Simulate { .. })
+    }
+}
+
+/// What to do with topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum TopicsAction {
+    /// Show them (the default).
+    Show,
+    /// Create those that are missing.
+    Create,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum LettersAction {
+    /// List them, newest first, without their contents.
+    List(LettersFilter),
+    /// Show one, contents and all.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Try again, by the component that owns it.
+    Replay {
+        /// Its id; without one, all that the filter lets through.
+        id: Option<String>,
+        /// What to deliver instead: JSON, in the form `show` prints.
+        #[arg(long, requires = "id", value_name = "FILE")]
+        with: Option<PathBuf>,
+        /// Which.
+        #[command(flatten)]
+        filter: LettersFilter,
+    },
+    /// Settle one without delivering it.
+    Drop {
+        /// Its id; without one, all that the filter lets through.
+        id: Option<String>,
+        /// Which.
+        #[command(flatten)]
+        filter: LettersFilter,
+    },
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LettersFilter {
+    /// In this state (open unless told otherwise).
+    #[arg(long, value_enum)]
+    pub state: Option<LettersState>,
+    /// Of this component.
+    #[arg(long)]
+    pub component: Option<String>,
+    /// Of this topic.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// With this reason code.
+    #[arg(long)]
+    pub code: Option<String>,
+    /// With this key.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// What has become of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LettersState {
+    /// Nobody has settled it.
+    Open,
+    /// Replayed and delivered.
+    Replayed,
+    /// A newer version was delivered.
+    Superseded,
+    /// Dropped by a person.
+    Dropped,
+    /// Any.
+    All,
+}
+
+/// What can be simulated.
+#[derive(Debug, Subcommand)]
+pub enum Simulated {
+    /// The recruiters' applicant tracking system.
+    Ats {
+        /// On loopback.
+        #[arg(long, default_value_t = 8090)]
+        port: u16,
+        /// How many applicants.
+        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        applicants: u32,
+        /// The same seed gives the same data.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// What the header `ApiKey` must hold.
+        #[arg(long, env = "MUSTER_SIMULATED_ATS_KEY", default_value = "simulated-key")]
+        api_key: String,
+        /// Serve these applicants instead: a JSON array, as the real system gives it.
+        #[arg(long, value_name = "FILE")]
+        feed: Option<PathBuf>,
+        /// Change so many applicants every second.
+        #[arg(long, default_value_t = 0)]
+        changes: u32,
+    },
+}

@@ -1,0 +1,35 @@
+//! Exit codes: 0 done, 1 failed, 2 configuration wrong, 3 something outside is unreachable.
+
+use pipeline::config::Problems;
+use pipeline::log::LogError;
+use pipeline::run::RunError;
+use pipeline::sink::SinkError;
+use pipeline::source::SourceError;
+use pipeline::state::StateError;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
+/// The configuration is wrong.
+pub const CONFIG: u8 = 2;
+/// Something outside is unreachable.
+pub const UNREACHABLE: u8 = 3;
+
+/// What an error means for whoever started the program.
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Problems>() {
+            return CONFIG;
+        }
+        let unreachable = matches!(cause.downcast_ref(), Some(LogError::Unavailable { .. }))
+            || matches!(cause.downcast_ref(), Some(StateError::Log(LogError::Unavailable { .. })))
+            || matches!(cause.downcast_ref(), Some(SinkError::Unavailable { .. }))
+            || matches!(cause.downcast_ref(), Some(SourceError::Unavailable { .. }))
+            || cause.downcast_ref::<RunError>().is_some_and(|error| error.can_pass().is_some());
+        if unreachable {
+            return UNREACHABLE;
+        }
+    }
+    FAILED
+}
