@@ -1,7 +1,13 @@
 //! Sources: one folder per system read from.
+//!
+//! To add one: a folder with the same file names as its neighbours, a variant of [`SourceSettings`] and its arms here,
+//! a commented section in `docker/muster.toml`, a scenario in `tests/`.
 
 use std::fmt;
+use std::sync::Arc;
 
+use pipeline::clock::Clock;
+use pipeline::config::{Problem, Section};
 use pipeline::source::Source;
 
 pub mod ats;
@@ -19,5 +25,44 @@ pub struct Feed {
 impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed").field("name", &self.name).field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// The systems that can be read from, as a configuration names them.
+#[derive(Debug, Clone)]
+pub enum SourceSettings {
+    /// `from.ats`
+    Ats(ats::AtsSettings),
+}
+
+/// Why a source can't be set up. A person must act.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceSetupError {
+    /// A secret can't be had.
+    #[error("{0}")]
+    Secret(Problem),
+    /// An ATS.
+    #[error(transparent)]
+    Ats(#[from] ats::AtsError),
+}
+
+impl SourceSettings {
+    /// Reads `from.<system>` of a source's section.
+    pub fn read(section: &Section<'_>) -> Option<Self> {
+        section.tagged("from", &["ats"]).map(|(_, section)| Self::Ats(ats::AtsSettings::read(&section)))
+    }
+
+    /// The system's feeds, in the order in which they are read. `env` looks up a variable of the environment.
+    pub fn feeds(
+        &self,
+        env: &dyn Fn(&str) -> Option<String>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vec<Feed>, SourceSetupError> {
+        match self {
+            Self::Ats(settings) => {
+                let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
+                Ok(ats::sources(config, clock)?)
+            }
+        }
     }
 }
