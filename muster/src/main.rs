@@ -4,7 +4,6 @@ mod args;
 mod commands;
 mod contact;
 mod exit;
-mod http;
 mod logging;
 mod output;
 mod process;

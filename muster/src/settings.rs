@@ -235,20 +235,21 @@ fn source(name: String, section: &Section<'_>) -> Option<Source> {
     let zone = section.zone("zone").or(Tz::UTC);
     let nothing = FeedSettings { schedule: DAILY, reconcile: None, vanished: Vanished::Report };
     let default = feed(section, zone, &nothing);
+    let from = SourceSettings::read(section);
     let mut feeds = BTreeMap::new();
     if let Some(all) = section.section("feeds") {
-        for name in FEEDS {
+        let Some(from) = &from else {
+            all.ignore_rest();
+            return None;
+        };
+        for name in from.feed_names() {
             if let Some(section) = all.section(name) {
                 feeds.insert(name.to_owned(), feed(&section, zone, &default));
             }
         }
     }
-    let from = SourceSettings::read(section)?;
-    Some(Source { name, from, default, feeds })
+    Some(Source { name, from: from?, default, feeds })
 }
-
-/// The feeds that sources have. A feed that a system lacks is found when the process is put together.
-const FEEDS: [&str; 5] = ["staff", "health_authorities", "reasons", "milestones", "applicants"];
 
 fn feed(section: &Section<'_>, zone: Tz, default: &FeedSettings) -> FeedSettings {
     let max_share = section.share("vanished_max_share").or(match default.vanished {

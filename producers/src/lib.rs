@@ -52,6 +52,13 @@ impl SourceSettings {
         section.tagged("from", &["ats"]).map(|(_, section)| Self::Ats(ats::AtsSettings::read(&section)))
     }
 
+    /// The names of the system's feeds.
+    pub fn feed_names(&self) -> Vec<&'static str> {
+        match self {
+            Self::Ats(_) => ats::AtsFeed::ALL.map(ats::AtsFeed::name).into(),
+        }
+    }
+
     /// The system's feeds, in the order in which they are read. `env` looks up a variable of the environment.
     pub fn feeds(
         &self,

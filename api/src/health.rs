@@ -1,0 +1,20 @@
+//! Whether the process answers, and whether it gets on.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Shared;
+
+/// The process answers.
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "status": "live" }))
+}
+
+/// Every component gets on, or the reasons why not.
+pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
+    let unready = shared.runtime.health.unready(shared.runtime.clock.now());
+    let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "unready": unready, "components": shared.runtime.health.components() })))
+}

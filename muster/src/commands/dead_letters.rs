@@ -1,0 +1,205 @@
+//! `muster dead-letters`: list, show, replay and drop the records that were set aside.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use chrono::Utc;
+use pipeline::dead_letters::Letter;
+use pipeline::log::sqlite::holder;
+use pipeline::operations::{LetterFilter, LetterRow, LetterState, Operations};
+use pipeline::state::{Request, RequestKind};
+use serde_json::{Value, json};
+
+use super::ask_owner;
+use crate::args::{LettersAction, LettersFilter, LettersState};
+use crate::contact::{self, Ask, Told};
+use crate::exit;
+use crate::output::{Output, table};
+use crate::process::Process;
+use crate::settings::{LogSettings, Settings};
+
+/// The largest file that `--with` takes.
+const LARGEST_EDIT: u64 = 4 << 20;
+
+/// Does what was asked.
+pub async fn run(settings: &Settings, action: &LettersAction, output: Output) -> Result<u8> {
+    let operations = Operations::open(&settings.folder.join("operations.sqlite")).await?;
+    match action {
+        LettersAction::List(which) => list(&operations, which, output).await,
+        LettersAction::Show { id } => show(&operations, id, output).await,
+        LettersAction::Replay { id, with, filter } => {
+            let edited = with.as_deref().map(read_edit).transpose()?;
+            let ids = chosen(&operations, id.as_deref(), filter).await?;
+            replay(settings, &operations, &ids, edited, output).await
+        }
+        LettersAction::Drop { id, filter } => {
+            let ids = chosen(&operations, id.as_deref(), filter).await?;
+            drop_letters(settings, &ids, output).await
+        }
+    }
+}
+
+fn filter(which: &LettersFilter) -> LetterFilter {
+    let state = match which.state.unwrap_or(LettersState::Open) {
+        LettersState::Open => Some(LetterState::Open),
+        LettersState::Replayed => Some(LetterState::Replayed),
+        LettersState::Superseded => Some(LetterState::Superseded),
+        LettersState::Dropped => Some(LetterState::Dropped),
+        LettersState::All => None,
+    };
+    LetterFilter {
+        state,
+        component: which.component.clone(),
+        topic: which.topic.clone(),
+        code: which.code.clone(),
+        key: which.key.clone(),
+        since: None,
+        until: None,
+    }
+}
+
+async fn list(operations: &Operations, which: &LettersFilter, output: Output) -> Result<u8> {
+    let filter = filter(which);
+    let letters = operations.letters(&filter, which.limit).await?;
+    let all = operations.count_letters(&filter).await?;
+    output.show(&json!({ "letters": letters, "all": all }), || {
+        let rows: Vec<Vec<String>> = letters.iter().map(cells).collect();
+        if rows.is_empty() {
+            return "no dead letters".into();
+        }
+        let more = all.saturating_sub(letters.len() as u64);
+        let more = if more > 0 { format!("\nand {more} more (--limit)") } else { String::new() };
+        table(&["id", "state", "when", "component", "key", "reason"], &rows) + &more
+    })?;
+    Ok(exit::DONE)
+}
+
+fn cells(letter: &LetterRow) -> Vec<String> {
+    vec![
+        letter.id.clone(),
+        letter.state.as_str().into(),
+        letter.at.format("%Y-%m-%d %H:%M:%S").to_string(),
+        letter.component.clone(),
+        letter.key.clone().unwrap_or_else(|| "-".into()),
+        format!("{}: {}", letter.code, letter.reason),
+    ]
+}
+
+async fn show(operations: &Operations, id: &str, output: Output) -> Result<u8> {
+    let Some((row, text)) = operations.letter(id).await? else { bail!("there is no dead letter {id}") };
+    let letter: Letter = serde_json::from_str(&text).context("the letter can't be read")?;
+    let record = record(&letter)?;
+    let object = json!({ "letter": row, "place": letter.place, "run": letter.run, "record": record });
+    output.show(&object, || {
+        let record = serde_json::to_string_pretty(&record).unwrap_or_default();
+        let place = letter.place.map(|(partition, offset)| format!(" partition {partition} offset {offset}"));
+        format!(
+            "{} {}\n  {} set it aside at {}\n  topic {}{}\n  key {}\n  {}: {}\n{record}",
+            row.id,
+            row.state.as_str(),
+            row.component,
+            row.at,
+            letter.topic,
+            place.unwrap_or_default(),
+            row.key.as_deref().unwrap_or("-"),
+            row.code,
+            row.reason,
+        )
+    })?;
+    Ok(exit::DONE)
+}
+
+/// The record as JSON, in the form that `replay --with` takes.
+fn record(letter: &Letter) -> Result<Value> {
+    let raw = letter.contents.bytes().context("the letter's contents aren't base64")?;
+    if let Ok(json) = serde_json::from_slice(&raw) {
+        return Ok(json);
+    }
+    let schema = schemas::catalogue().entity(&letter.topic).map(|entity| &entity.schema);
+    if let (Some(schema), Ok((_, body))) = (schema, schemas::unframe(&raw))
+        && let Ok(json) = schemas::to_json(schema, body)
+    {
+        return Ok(json);
+    }
+    Ok(Value::String(String::from_utf8_lossy(&raw).into_owned()))
+}
+
+fn read_edit(path: &Path) -> Result<Value> {
+    let size = std::fs::metadata(path).with_context(|| format!("{} can't be read", path.display()))?.len();
+    if size > LARGEST_EDIT {
+        bail!("{} has {size} bytes; a record has at most {LARGEST_EDIT}", path.display());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} can't be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} isn't JSON", path.display()))
+}
+
+async fn chosen(operations: &Operations, id: Option<&str>, which: &LettersFilter) -> Result<Vec<String>> {
+    if let Some(id) = id {
+        return Ok(vec![id.to_owned()]);
+    }
+    let letters = operations.letters(&filter(which), which.limit).await?;
+    Ok(letters.into_iter().map(|letter| letter.id).collect())
+}
+
+async fn replay(
+    settings: &Settings,
+    operations: &Operations,
+    ids: &[String],
+    edited: Option<Value>,
+    output: Output,
+) -> Result<u8> {
+    let mut answers = Vec::new();
+    for id in ids {
+        let Some((row, text)) = operations.letter(id).await? else { bail!("there is no dead letter {id}") };
+        let letter: Letter = serde_json::from_str(&text).context("the letter can't be read")?;
+        let request = Request {
+            id: uuid::Uuid::new_v4().to_string(),
+            target: owner(settings, &row.component, &letter.topic, edited.is_some()),
+            kind: RequestKind::Replay { letter: id.clone(), edited: edited.clone() },
+            at: Utc::now(),
+            answer: None,
+        };
+        answers.push((id, ask_owner(settings, request).await?));
+    }
+    let object: Vec<Value> = answers.iter().map(|(id, answer)| json!({ "letter": id, "answer": answer })).collect();
+    output.show(&object, || {
+        let lines = answers.iter().map(|(id, answer)| format!("{id}: {}", answer.text));
+        if answers.is_empty() { "no dead letters".into() } else { lines.collect::<Vec<_>>().join("\n") }
+    })?;
+    Ok(if answers.iter().all(|(_, answer)| answer.done) { exit::DONE } else { exit::FAILED })
+}
+
+/// Who replays a letter: the component that set it aside; for an edited letter of a sink, whoever writes its topic.
+fn owner(settings: &Settings, component: &str, topic: &str, edited: bool) -> String {
+    let of_a_sink = settings.sinks.iter().any(|sink| sink.name == component);
+    if edited && of_a_sink {
+        let writer = processors::all().into_iter().find(|processor| processor.outputs().contains(&topic));
+        return writer.map_or_else(|| topic.to_owned(), |processor| processor.name().to_owned());
+    }
+    component.to_owned()
+}
+
+async fn drop_letters(settings: &Settings, ids: &[String], output: Output) -> Result<u8> {
+    let running = match &settings.log {
+        LogSettings::Sqlite { path } => holder(path).and_then(|holder| holder.socket),
+        LogSettings::Kafka(_) => None,
+    };
+    match running {
+        Some(socket) => {
+            for id in ids {
+                if let Told::Failed(reason) = contact::ask(&socket, &Ask::Drop { letter: id.clone() }).await? {
+                    bail!(reason);
+                }
+            }
+        }
+        None => {
+            let process = Process::open(settings).await?;
+            for id in ids {
+                process.runtime.letters.settle(id, LetterState::Dropped).await?;
+            }
+            process.close().await;
+        }
+    }
+    output.show(&json!({ "dropped": ids }), || format!("dropped {}", ids.len()))?;
+    Ok(exit::DONE)
+}

@@ -1,0 +1,83 @@
+//! `muster run`: sources, processors and sinks until told to stop; with `--once`, one pass of everything.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pipeline::ledger::Counts;
+use serde_json::json;
+
+use super::stop_on_signals;
+use crate::exit;
+use crate::output::Output;
+use crate::process::{Ended, Process};
+use crate::settings::Settings;
+use crate::contact;
+
+/// After this a component that doesn't stop is left behind: nothing it holds isn't in the log.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs the process.
+pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> {
+    let metrics = api::install_metrics()?;
+    let mut process = Process::open(settings).await?;
+    let stop = stop_on_signals()?;
+    let serving = api::serve(settings.http, &process.runtime, metrics, stop.clone()).await?;
+    let contact = match &process.embedded {
+        Some(log) => {
+            let socket = settings.folder.join("muster.sock");
+            log.set_contact(&socket)?;
+            Some(tokio::spawn(contact::serve(socket, process.runtime.clone(), stop.clone())))
+        }
+        None => None,
+    };
+    let ended = if once {
+        process.once(&stop).await
+    } else {
+        tracing::info!(sources = process.systems.len(), processors = process.processors.len(),
+            sinks = process.sinks.len(), "muster runs");
+        follow(&mut process, &stop).await
+    };
+    stop.cancel();
+    if let Some(contact) = contact {
+        contact.await.context("the local socket's task")??;
+    }
+    serving.await.context("the HTTP server's task")??;
+    let code = summary(&process, &ended, once, output).await?;
+    process.close().await;
+    Ok(code)
+}
+
+/// Follows until the stop; then waits for the components, but not for ever.
+async fn follow(process: &mut Process, stop: &tokio_util::sync::CancellationToken) -> Vec<Ended> {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        ended = process.follow(stop) => ended,
+        () = late => {
+            tracing::warn!("some components didn't stop in time; what they held is read again next time");
+            Vec::new()
+        }
+    }
+}
+
+async fn summary(process: &Process, ended: &[Ended], once: bool, output: Output) -> Result<u8> {
+    let failed: Vec<(&str, String)> =
+        ended.iter().filter_map(|(name, result)| Some((name.as_str(), result.as_ref().err()?.to_string()))).collect();
+    if once {
+        let accounts = process.runtime.operations.ledger().await?;
+        let mine = accounts.iter().filter(|row| *row.process == *process.runtime.process);
+        let counts: Vec<(&str, Counts)> = mine.map(|row| (row.component.as_str(), row.counts)).collect();
+        let components: serde_json::Map<String, serde_json::Value> =
+            counts.iter().map(|(name, counts)| ((*name).to_owned(), json!(counts))).collect();
+        let errors: Vec<_> = failed.iter().map(|(name, error)| json!({ "component": name, "error": error })).collect();
+        let object = json!({ "components": components, "errors": errors });
+        output.show(&object, || {
+            let mut lines: Vec<String> = vec![super::status::accounts_table(&counts)];
+            lines.extend(failed.iter().map(|(name, error)| format!("{name} failed: {error}")));
+            lines.join("\n")
+        })?;
+    }
+    Ok(if failed.is_empty() { exit::DONE } else { exit::FAILED })
+}

@@ -1,0 +1,50 @@
+//! `muster sync`: read a system, or one of its feeds, now.
+
+use anyhow::Result;
+use chrono::{NaiveDate, Utc};
+use pipeline::state::{Request, RequestKind};
+
+use super::ask_owner;
+use crate::exit;
+use crate::output::Output;
+use crate::settings::Settings;
+
+/// Asks the owner of the feed and shows what came of it.
+pub async fn run(
+    settings: &Settings,
+    target: &str,
+    window: Option<(NaiveDate, NaiveDate)>,
+    everything: bool,
+    output: Output,
+) -> Result<u8> {
+    if let Some((from, to)) = window
+        && to < from
+    {
+        anyhow::bail!("--to {to} lies before --from {from}");
+    }
+    known(settings, target)?;
+    let request = Request {
+        id: uuid::Uuid::new_v4().to_string(),
+        target: target.to_owned(),
+        kind: RequestKind::Sync { window, everything },
+        at: Utc::now(),
+        answer: None,
+    };
+    let answer = ask_owner(settings, request).await?;
+    output.show(&answer, || answer.text.clone())?;
+    Ok(if answer.done { exit::DONE } else { exit::FAILED })
+}
+
+fn known(settings: &Settings, target: &str) -> Result<()> {
+    let mut names: Vec<String> = settings.sources.iter().map(|source| source.name.clone()).collect();
+    let entities = schemas::catalogue().topics().iter().filter_map(|topic| topic.entity());
+    let feeds = entities.filter(|entity| names.contains(&entity.system));
+    let feeds: Vec<String> = feeds.map(|entity| format!("{}.{}", entity.system, entity.entity)).collect();
+    names.extend(feeds);
+    if names.iter().any(|name| name == target) {
+        return Ok(());
+    }
+    let nearest = pipeline::config::nearest(target, names.iter().map(String::as_str));
+    let nearest = nearest.map(|name| format!(" Did you mean `{name}`?")).unwrap_or_default();
+    anyhow::bail!("the configuration has no source or feed called `{target}`.{nearest} There are: {}", names.join(", "))
+}

@@ -1,0 +1,136 @@
+//! The local socket of a process that holds an embedded log: how commands reach it. One JSON line asks, one answers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pipeline::operations::LetterState;
+use pipeline::run::{ComponentHealth, Runtime};
+use pipeline::state::{Answer, Request};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// The longest line either side takes: an edited letter is at most a record.
+const LONGEST: u64 = 8 << 20;
+
+/// Commands at the same time.
+const AT_ONCE: usize = 16;
+
+/// How long a process may take to answer: a sync reads a whole system.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// What a command asks of the process.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// What an owner must do.
+    Request(Request),
+    /// Settle a letter without delivering it.
+    Drop {
+        /// Its id.
+        letter: String,
+    },
+    /// What the components are doing.
+    Health,
+}
+
+/// What the process answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// What came of a request.
+    Answer(Answer),
+    /// It was done.
+    Done,
+    /// What the components are doing, and why the process isn't ready.
+    Health {
+        /// By name.
+        components: serde_json::Value,
+        /// Empty: it is ready.
+        unready: Vec<String>,
+    },
+    /// It couldn't be done.
+    Failed(String),
+}
+
+/// Serves commands until told to stop. The socket is the owner's alone.
+pub async fn serve(path: PathBuf, runtime: Runtime, stop: CancellationToken) -> Result<()> {
+    // Whoever held the log before us is gone, or we wouldn't hold it.
+    if path.exists() {
+        std::fs::remove_file(&path).with_context(|| format!("{} can't be removed", path.display()))?;
+    }
+    let listener = UnixListener::bind(&path).with_context(|| format!("{} can't be made", path.display()))?;
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (stream, _) = accepted.context("the local socket failed")?;
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+        let runtime = runtime.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = answer(stream, &runtime).await {
+                tracing::warn!(error = format!("{error:#}"), "a command on the local socket failed");
+            }
+        });
+    }
+    std::fs::remove_file(&path).with_context(|| format!("{} can't be removed", path.display()))
+}
+
+async fn answer(stream: UnixStream, runtime: &Runtime) -> Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
+    let told = match serde_json::from_str(&line) {
+        Ok(ask) => act(ask, runtime).await.unwrap_or_else(|error| Told::Failed(format!("{error:#}"))),
+        Err(error) => Told::Failed(format!("the command isn't understood: {error}")),
+    };
+    let mut line = serde_json::to_vec(&told)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    Ok(())
+}
+
+/// Does what a command asks, in this process.
+pub async fn act(ask: Ask, runtime: &Runtime) -> Result<Told> {
+    match ask {
+        Ask::Request(request) => {
+            runtime.state.requests.ask(&request).await?;
+            let answer = tokio::time::timeout(PATIENCE, runtime.state.requests.answered(&request.id)).await;
+            Ok(Told::Answer(answer.context("nobody has answered")??))
+        }
+        Ask::Drop { letter } => {
+            runtime.letters.settle(&letter, LetterState::Dropped).await?;
+            Ok(Told::Done)
+        }
+        Ask::Health => {
+            let components: std::collections::BTreeMap<String, ComponentHealth> = runtime.health.components();
+            let unready = runtime.health.unready(runtime.clock.now());
+            Ok(Told::Health { components: serde_json::to_value(components)?, unready })
+        }
+    }
+}
+
+/// Asks the process behind a socket.
+pub async fn ask(socket: &Path, ask: &Ask) -> Result<Told> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("the process behind {} can't be reached", socket.display()))?;
+    let (read, mut write) = stream.into_split();
+    let mut line = serde_json::to_vec(ask)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    let mut line = String::new();
+    BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
+    if line.is_empty() {
+        bail!("the process behind {} ended before it answered", socket.display());
+    }
+    Ok(serde_json::from_str(&line)?)
+}
