@@ -53,8 +53,7 @@ pub async fn open_log(settings: &Settings) -> Result<(Arc<dyn Log>, Option<Arc<S
         }
         LogSettings::Kafka(kafka) => {
             let options = kafka_options(kafka)?;
-            // The client library waits for brokers with blocking calls.
-            let log = tokio::task::spawn_blocking(move || KafkaLog::connect(options)).await??;
+            let log = KafkaLog::connect(options).await?;
             Ok((Arc::new(log), None))
         }
     }
@@ -226,7 +225,10 @@ impl Process {
 
     /// Closes the log, so that another process can open it.
     pub async fn close(self) {
-        if let Some(embedded) = self.embedded {
+        let Self { embedded, runtime, systems, processors, sinks } = self;
+        // They follow the log for as long as they live.
+        drop((runtime, systems, processors, sinks));
+        if let Some(embedded) = embedded {
             embedded.close().await;
         }
     }
@@ -279,10 +281,11 @@ fn systems(settings: &Settings, runtime: &Runtime) -> Result<Vec<System>> {
 }
 
 fn sinks(settings: &Settings) -> Result<Vec<SinkTask>> {
-    let profile = profile(&settings.log);
+    let wanted = topics(&settings.log);
+    let count = |topic: &schemas::Topic| wanted.iter().find(|w| w.name == topic.name).map_or(1, |w| w.partitions);
     let mut tasks = Vec::with_capacity(settings.sinks.len());
     for sink in &settings.sinks {
-        let built = sink.to.build(&sink.name, &environment, profile).with_context(|| format!("sink {}", sink.name))?;
+        let built = sink.to.build(&sink.name, &environment, &count).with_context(|| format!("sink {}", sink.name))?;
         tasks.push(SinkTask { name: sink.name.as_str().into(), sink: built.sink, topics: built.topics, limits: sink.limits });
     }
     Ok(tasks)

@@ -232,9 +232,8 @@ fn rejects(section: &Section<'_>) -> RejectLimit {
 }
 
 fn source(name: String, section: &Section<'_>) -> Option<Source> {
-    let zone = section.zone("zone").or(Tz::UTC);
     let nothing = FeedSettings { schedule: DAILY, reconcile: None, vanished: Vanished::Report };
-    let default = feed(section, zone, &nothing);
+    let default = feed(section, &nothing);
     let from = SourceSettings::read(section);
     let mut feeds = BTreeMap::new();
     if let Some(all) = section.section("feeds") {
@@ -244,23 +243,23 @@ fn source(name: String, section: &Section<'_>) -> Option<Source> {
         };
         for name in from.feed_names() {
             if let Some(section) = all.section(name) {
-                feeds.insert(name.to_owned(), feed(&section, zone, &default));
+                feeds.insert(name.to_owned(), feed(&section, &default));
             }
         }
     }
     Some(Source { name, from: from?, default, feeds })
 }
 
-fn feed(section: &Section<'_>, zone: Tz, default: &FeedSettings) -> FeedSettings {
+fn feed(section: &Section<'_>, default: &FeedSettings) -> FeedSettings {
     let max_share = section.share("vanished_max_share").or(match default.vanished {
         Vanished::Delete { max_share } => max_share,
         Vanished::Report => 0.1,
     });
     let vanished = section.one_of("vanished", &[("report", Vanished::Report), ("delete", Vanished::Delete { max_share })]);
     FeedSettings {
-        schedule: section.schedule(zone).unwrap_or_else(|| default.schedule.clone()),
+        schedule: section.schedule(Tz::UTC).unwrap_or_else(|| default.schedule.clone()),
         reconcile: match section.section("reconcile") {
-            Some(section) => section.schedule(zone),
+            Some(section) => section.schedule(Tz::UTC),
             None => default.reconcile.clone(),
         },
         vanished: vanished.or(match default.vanished {

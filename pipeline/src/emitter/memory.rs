@@ -321,17 +321,6 @@ impl Memory {
         })
     }
 
-    /// Forgets that these raw records were rejected: their letters are replayed.
-    pub fn forget_rejected(&mut self, hashes: &[[u8; 16]]) -> Result<(), MemoryError> {
-        self.writing(|txn| {
-            let mut rejected = txn.open_table(REJECTED)?;
-            for hash in hashes {
-                rejected.remove(hash.as_slice())?;
-            }
-            Ok(())
-        })
-    }
-
     /// Makes what is known durable, so that a restart need not scan it again.
     pub fn save(&mut self, now_ms: i64) -> Result<(), MemoryError> {
         self.save_now(now_ms)

@@ -363,6 +363,6 @@ fn system_of(feed: &str) -> &str {
 }
 
 /// The same raw record is rejected once.
-pub(super) fn raw_hash(reject: &Reject) -> [u8; 16] {
+fn raw_hash(reject: &Reject) -> [u8; 16] {
     xxhash_rust::xxh3::xxh3_128(&reject.raw).to_le_bytes()
 }

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use super::Working;
-use super::pass::raw_hash;
 use crate::change::Asked;
-use crate::emitter::{EmitError, Stamp};
+use crate::emitter::Stamp;
 use crate::operations::LetterState;
-use crate::reject::{Reason, Reject};
 use crate::run::{RunError, Runtime};
 use crate::state::Answer;
 
@@ -31,7 +29,7 @@ impl Working<'_> {
         };
         let raw = match edited {
             Some(json) => json.to_string().into_bytes(),
-            None => original.clone(),
+            None => original,
         };
         let change = match self.feed.source.decode(&raw) {
             Ok(change) => change,
@@ -44,11 +42,8 @@ impl Working<'_> {
             return Ok(refused(format!("dead letter {letter} still can't be used: {}", reject.reason)));
         }
         self.account.book(&emitted.counts)?;
+        // The unchanged record of the system stays among those rejected before: reading it again doesn't bring the letter back.
         runtime.letters.settle(letter, LetterState::Replayed).await?;
-        if let Some(memory) = self.emitter.memory(0) {
-            let was = Reject::new(None, Reason::new("replayed", ""), original);
-            memory.forget_rejected(&[raw_hash(&was)]).map_err(EmitError::from)?;
-        }
         let changed = emitted.counts.delivered > 0;
         let text = if changed { "replayed: a change was written" } else { "replayed: the topic holds it already" };
         Ok(Answer {
