@@ -24,11 +24,7 @@ pub(super) async fn sources(State(shared): State<Shared>) -> Response {
 }
 
 /// The newest runs of a feed.
-pub(super) async fn runs(
-    State(shared): State<Shared>,
-    Path(name): Path<String>,
-    Query(page): Query<Page>,
-) -> Response {
+pub(super) async fn runs(State(shared): State<Shared>, Path(name): Path<String>, Query(page): Query<Page>) -> Response {
     let limit = page.limit.unwrap_or(LIMIT).min(MOST);
     answer(shared.runtime.operations.runs(&name, limit).await)
 }

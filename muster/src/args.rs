@@ -105,9 +105,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// Commands whose output is their result show warnings only.
-    pub fn is_quiet(&self) -> bool {
-        !matches!(self, Self::Run { .. } | Self::Simulate { .. })
+    /// What is logged unless `MUSTER_LOG` says otherwise: commands whose output is their result log less.
+    pub fn logs(&self) -> &'static str {
+        match self {
+            Self::Run { .. } | Self::Simulate { .. } => "info",
+            // The story tells itself what is set aside.
+            Self::Demo { .. } => "error",
+            _ => "warn",
+        }
     }
 }
 

@@ -14,9 +14,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `MUSTER_LOG` filters (`info`, `pipeline=debug`); a quiet command shows warnings only.
-pub fn start(format: LogFormat, quiet: bool) {
-    let default = if quiet { "warn" } else { "info" };
+/// Starts logging. `MUSTER_LOG` filters (`info`, `pipeline=debug`); `default` holds where it isn't set.
+pub fn start(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {

@@ -17,7 +17,7 @@ use crate::args::Args;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    logging::start(args.log_format, args.command.is_quiet());
+    logging::start(args.log_format, args.command.logs());
     // All TLS of the process goes through ring; a second provider would be an error of ours.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("muster: another TLS provider is installed already");

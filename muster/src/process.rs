@@ -92,9 +92,7 @@ fn secret(secret: &SecretRef) -> Result<String> {
 pub fn registry(settings: Option<&RegistrySettings>) -> Result<Option<Registry>> {
     let Some(settings) = settings else { return Ok(None) };
     let auth = match (&settings.basic, &settings.bearer) {
-        (Some((user, password)), _) => {
-            Some(RegistryAuth::Basic { user: user.clone(), password: secret(password)? })
-        }
+        (Some((user, password)), _) => Some(RegistryAuth::Basic { user: user.clone(), password: secret(password)? }),
         (None, Some(token)) => Some(RegistryAuth::Bearer(secret(token)?)),
         (None, None) => None,
     };
@@ -154,7 +152,8 @@ impl Process {
         check_partitions(log.as_ref(), &wanted).await?;
         let state_topics: Vec<NewTopic> = wanted.iter().filter(|topic| is_state(&topic.name)).cloned().collect();
         let process = process_name();
-        let state = State::open(Arc::clone(&log), &process, &state_topics, registry(settings.registry.as_ref())?).await?;
+        let state =
+            State::open(Arc::clone(&log), &process, &state_topics, registry(settings.registry.as_ref())?).await?;
         let operations = Operations::open(&settings.folder.join("operations.sqlite")).await?;
         let letters = DeadLetters::open(Arc::clone(&log), operations.clone(), Arc::clone(&clock)).await?;
         letters.rebuild_index().await?;
@@ -204,9 +203,9 @@ impl Process {
         tasks.spawn(async move { ("sources".to_owned(), run_systems(systems, &runtime, Mode::Follow, &token).await) });
         for task in self.processors.clone() {
             let (runtime, token) = (self.runtime.clone(), stop.clone());
-            tasks.spawn(async move {
-                (task.processor.name().to_owned(), task.run(&runtime, Mode::Follow, &token).await)
-            });
+            tasks.spawn(
+                async move { (task.processor.name().to_owned(), task.run(&runtime, Mode::Follow, &token).await) },
+            );
         }
         for task in self.sinks.clone() {
             let (runtime, token) = (self.runtime.clone(), stop.clone());
@@ -260,11 +259,19 @@ async fn check_partitions(log: &dyn Log, wanted: &[NewTopic]) -> Result<()> {
 fn systems(settings: &Settings, runtime: &Runtime) -> Result<Vec<System>> {
     let mut systems = Vec::with_capacity(settings.sources.len());
     for source in &settings.sources {
-        let feeds = source.from.feeds(&environment, Arc::clone(&runtime.clock)).with_context(|| format!("source {}", source.name))?;
+        let feeds = source
+            .from
+            .feeds(&environment, Arc::clone(&runtime.clock))
+            .with_context(|| format!("source {}", source.name))?;
         let mut system = System { name: source.name.clone(), feeds: Vec::with_capacity(feeds.len()) };
         for feed in feeds {
             let Some(topic) = schemas::catalogue().topic(feed.topic) else {
-                bail!("feed {} of source {} writes {}, which isn't in the catalogue", feed.name, source.name, feed.topic);
+                bail!(
+                    "feed {} of source {} writes {}, which isn't in the catalogue",
+                    feed.name,
+                    source.name,
+                    feed.topic
+                );
             };
             let how = source.feeds.get(feed.name).unwrap_or(&source.default);
             system.feeds.push(Feed {
@@ -286,7 +293,12 @@ fn sinks(settings: &Settings) -> Result<Vec<SinkTask>> {
     let mut tasks = Vec::with_capacity(settings.sinks.len());
     for sink in &settings.sinks {
         let built = sink.to.build(&sink.name, &environment, &count).with_context(|| format!("sink {}", sink.name))?;
-        tasks.push(SinkTask { name: sink.name.as_str().into(), sink: built.sink, topics: built.topics, limits: sink.limits });
+        tasks.push(SinkTask {
+            name: sink.name.as_str().into(),
+            sink: built.sink,
+            topics: built.topics,
+            limits: sink.limits,
+        });
     }
     Ok(tasks)
 }

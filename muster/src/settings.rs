@@ -49,7 +49,7 @@ pub enum LogSettings {
         path: PathBuf,
     },
     /// In a Kafka cluster.
-    Kafka(KafkaSettings),
+    Kafka(Box<KafkaSettings>),
 }
 
 /// A Kafka cluster.
@@ -143,15 +143,14 @@ impl Settings {
     /// Reads the whole file; what is wrong is reported by the sections.
     pub fn read(root: &Section<'_>) -> Option<Self> {
         let folder = root.path("folder").or(PathBuf::from("muster-data"));
-        let http = match root.section("http") {
-            Some(http) => Some(http.socket_address("listen").or(SocketAddr::from(([127, 0, 0, 1], 8080)))),
-            None => None,
-        };
+        let http =
+            root.section("http").map(|http| http.socket_address("listen").or(SocketAddr::from(([127, 0, 0, 1], 8080))));
         let log = log(root, &folder);
         let registry = root.section("registry").map(|section| registry(&section));
         let retry = root.section("retry").map(|section| retry(&section)).unwrap_or_default();
         let rejects = root.section("rejects").map(|section| rejects(&section)).unwrap_or_default();
-        let sources = root.sections("sources").into_iter().map(|(name, section)| source(name, &section)).collect::<Vec<_>>();
+        let sources =
+            root.sections("sources").into_iter().map(|(name, section)| source(name, &section)).collect::<Vec<_>>();
         let processors = processors(root);
         let sinks = root.sections("sinks").into_iter().map(|(name, section)| sink(name, &section)).collect::<Vec<_>>();
         let sources = sources.into_iter().collect::<Option<Vec<_>>>();
@@ -166,7 +165,7 @@ fn log(root: &Section<'_>, folder: &std::path::Path) -> Option<LogSettings> {
     }
     root.tagged("log", &["sqlite", "kafka"]).map(|(kind, section)| match kind {
         "sqlite" => LogSettings::Sqlite { path: section.path("path").or(folder.join("log.sqlite")) },
-        _ => LogSettings::Kafka(kafka(&section)),
+        _ => LogSettings::Kafka(Box::new(kafka(&section))),
     })
 }
 
@@ -255,7 +254,8 @@ fn feed(section: &Section<'_>, default: &FeedSettings) -> FeedSettings {
         Vanished::Delete { max_share } => max_share,
         Vanished::Report => 0.1,
     });
-    let vanished = section.one_of("vanished", &[("report", Vanished::Report), ("delete", Vanished::Delete { max_share })]);
+    let vanished =
+        section.one_of("vanished", &[("report", Vanished::Report), ("delete", Vanished::Delete { max_share })]);
     FeedSettings {
         schedule: section.schedule(Tz::UTC).unwrap_or_else(|| default.schedule.clone()),
         reconcile: match section.section("reconcile") {

@@ -1,7 +1,7 @@
 //! One file for each command.
 
-mod demo;
 mod dead_letters;
+mod demo;
 mod run;
 mod simulate;
 mod status;
@@ -98,7 +98,8 @@ async fn ask_owner(settings: &Settings, request: Request) -> Result<Answer> {
     for (name, result) in ended {
         result.with_context(|| name)?;
     }
-    let answer = tokio::time::timeout(Duration::from_secs(1), process.runtime.state.requests.answered(&request.id)).await;
+    let answer =
+        tokio::time::timeout(Duration::from_secs(1), process.runtime.state.requests.answered(&request.id)).await;
     let answer = answer.with_context(|| format!("nothing here answers for {}", request.target))??;
     process.close().await;
     Ok(answer)

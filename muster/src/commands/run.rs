@@ -7,11 +7,11 @@ use pipeline::ledger::Counts;
 use serde_json::json;
 
 use super::stop_on_signals;
+use crate::contact;
 use crate::exit;
 use crate::output::Output;
 use crate::process::{Ended, Process};
 use crate::settings::Settings;
-use crate::contact;
 
 /// After this a component that doesn't stop is left behind: nothing it holds isn't in the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -33,8 +33,12 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
     let ended = if once {
         process.once(&stop).await
     } else {
-        tracing::info!(sources = process.systems.len(), processors = process.processors.len(),
-            sinks = process.sinks.len(), "muster runs");
+        tracing::info!(
+            sources = process.systems.len(),
+            processors = process.processors.len(),
+            sinks = process.sinks.len(),
+            "muster runs"
+        );
         follow(&mut process, &stop).await
     };
     stop.cancel();

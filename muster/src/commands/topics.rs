@@ -70,7 +70,10 @@ fn differences(wanted: &NewTopic, found: Option<&TopicInfo>) -> Vec<String> {
     let Some(found) = found else { return vec!["missing: `muster topics create` creates it".into()] };
     let mut differences = Vec::new();
     if found.partitions != wanted.partitions {
-        differences.push(format!("has {} partitions: a topic's number is fixed, set `log.kafka.partitions`", found.partitions));
+        differences.push(format!(
+            "has {} partitions: a topic's number is fixed, set `log.kafka.partitions`",
+            found.partitions
+        ));
     }
     if found.replication < wanted.replication {
         differences.push(format!("has {} copies, wanted are {}", found.replication, wanted.replication));

@@ -68,7 +68,8 @@ struct Totals {
 /// Runs the demonstration.
 pub async fn run(stay: bool, applicants: u32, output: Output) -> Result<u8> {
     let began = Instant::now();
-    let folder = tempfile::Builder::new().prefix("muster-demo-").tempdir().context("no folder for the demonstration")?;
+    let folder =
+        tempfile::Builder::new().prefix("muster-demo-").tempdir().context("no folder for the demonstration")?;
     let mut story = Story::begin(folder.path(), applicants, output)?;
     story.load_and_be_killed().await?;
     story.change().await?;
@@ -92,12 +93,14 @@ impl Story {
             ..AtsOptions::default()
         };
         let ats = Ats::generate(options);
-        let server = ats.serve(SocketAddr::from(([127, 0, 0, 1], 0))).context("the simulated system can't be served")?;
+        let server =
+            ats.serve(SocketAddr::from(([127, 0, 0, 1], 0))).context("the simulated system can't be served")?;
         std::fs::write(folder.join("api-key"), API_KEY)?;
         let text = CONFIG.replace("FOLDER", &folder.display().to_string()).replace("URL", &server.url());
         let config = folder.join("muster.toml");
         std::fs::write(&config, &text)?;
-        let settings = config::read("demo.toml", &text, Settings::read)?.context("the demonstration's configuration")?;
+        let settings =
+            config::read("demo.toml", &text, Settings::read)?.context("the demonstration's configuration")?;
         let story = Self { output, settings, config, ats, server, totals: Totals::default() };
         story.tell(&format!(
             "1. A recruiting system (simulated, {}) has {applicants} applicants with their milestones.\n   \
@@ -182,7 +185,11 @@ impl Story {
         self.tell(&format!(
             "   Of {} records read again, {} were changes; the other {} were known already and went no further.\n   \
              {} rows of the register were written. {} record is in the dead letters.",
-            counts.source.read, counts.source.delivered, counts.source.unchanged, counts.sink.delivered, counts.source.rejected
+            counts.source.read,
+            counts.source.delivered,
+            counts.source.unchanged,
+            counts.sink.delivered,
+            counts.source.rejected
         ))
     }
 
@@ -214,7 +221,10 @@ impl Story {
         let register = Register::read(&self.database()).await?;
         let there = letter.key.as_ref().is_some_and(|key| register.applicants.contains(key));
         ensure!(there, "the repaired record isn't in the register");
-        self.tell(&format!("   Replayed with its date repaired: {}. It is in the register; {left} letters are open.", answer.text))
+        self.tell(&format!(
+            "   Replayed with its date repaired: {}. It is in the register; {left} letters are open.",
+            answer.text
+        ))
     }
 
     /// One pass of everything, in this process.
@@ -279,7 +289,9 @@ impl Story {
         let metrics = api::install_metrics()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
         match api::serve(Some(address), &process.runtime, metrics, stop.clone()).await {
-            Ok(_) => line(&format!("  the API  http://{address}/api/v1/sources/ats.applicant/runs, /health/ready, /metrics"))?,
+            Ok(_) => line(&format!(
+                "  the API  http://{address}/api/v1/sources/ats.applicant/runs, /health/ready, /metrics"
+            ))?,
             Err(error) => line(&format!("  no API: {error}"))?,
         }
         for (name, result) in process.follow(&stop).await {

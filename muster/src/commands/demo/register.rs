@@ -95,7 +95,8 @@ pub(super) fn expected(ats: &Ats) -> Expected {
     let mut milestones = HashSet::new();
     for applicant in ats.applicants() {
         // The bad record: no date begins with a letter.
-        let readable = applicant["registration_date"].as_str().is_none_or(|date| !date.starts_with(char::is_alphabetic));
+        let readable =
+            applicant["registration_date"].as_str().is_none_or(|date| !date.starts_with(char::is_alphabetic));
         let Some(id) = text(&applicant, "applicant_id").filter(|_| readable) else { continue };
         for milestone in applicant["milestones"].as_array().into_iter().flatten() {
             let Some(status) = text(milestone, "id").filter(|status| kept.contains(status)) else { continue };
