@@ -32,7 +32,7 @@ use std::time::Duration;
 use pipeline::change::Epoch;
 use pipeline::log::TopicPartition;
 use pipeline::sink::SinkError;
-use schemas::{Catalogue, Profile};
+use schemas::{Catalogue, Topic};
 use tokio::sync::OnceCell;
 use tracing::info;
 
@@ -45,6 +45,9 @@ use decode::Decoder;
 use failure::{Errors, Failure, Fault};
 use table::{Subject, Tables};
 use transaction::{Database, Mine, Transaction};
+
+/// How many partitions a topic has on its log.
+pub type Partitions<'a> = dyn Fn(&Topic) -> u32 + 'a;
 
 /// A database target. Cheap to make; connects when it is first used.
 pub struct SqlSink {
@@ -66,9 +69,14 @@ pub struct SqlSink {
 
 impl SqlSink {
     /// The target `name` of the mapped topics. Fails with everything that is wrong with the mapping; connects to
-    /// nothing.
-    pub fn new(name: &str, config: &SqlConfig, catalogue: &Catalogue, profile: Profile) -> Result<Self, Vec<String>> {
-        Self::of(name, config, &Subject::all(catalogue, profile))
+    /// nothing. `partitions` says how many a topic has on its log.
+    pub fn new(
+        name: &str,
+        config: &SqlConfig,
+        catalogue: &Catalogue,
+        partitions: &Partitions<'_>,
+    ) -> Result<Self, Vec<String>> {
+        Self::of(name, config, &Subject::all(catalogue, partitions))
     }
 
     fn of(name: &str, config: &SqlConfig, subjects: &[Subject]) -> Result<Self, Vec<String>> {

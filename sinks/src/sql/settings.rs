@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use pipeline::config::{self, Problem, Scalar, SecretRef, Section, Url, kinds};
 
-use schemas::{Catalogue, Profile};
+use schemas::Catalogue;
 
+use super::Partitions;
 use super::config::{CONNECTIONS, KEEP_DELETED, LOCK_TIMEOUT, PARK_LIMIT, STATEMENT_TIMEOUT};
 use super::config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping};
 use super::table::{Subject, Tables};
@@ -54,8 +55,8 @@ impl SqlSettings {
     }
 
     /// What is wrong with the mapping, seen against the topics' schemas: what [`super::SqlSink::new`] would say.
-    pub fn problems(&self, catalogue: &Catalogue, profile: Profile) -> Vec<String> {
-        Tables::new(&self.config, &Subject::all(catalogue, profile)).err().unwrap_or_default()
+    pub fn problems(&self, catalogue: &Catalogue, partitions: &Partitions<'_>) -> Vec<String> {
+        Tables::new(&self.config, &Subject::all(catalogue, partitions)).err().unwrap_or_default()
     }
 
     /// The topics that are mapped.

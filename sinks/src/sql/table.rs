@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schemas::{Catalogue, Key, Kind, Profile, Schema};
+use schemas::{Catalogue, Key, Kind, Schema};
 
+use super::Partitions;
 use super::cell::{Cell, Shape};
 use super::config::{OnDelete, SqlConfig, TableMapping};
 
@@ -22,7 +23,7 @@ pub(super) struct Subject {
 
 impl Subject {
     /// All topics of entities.
-    pub(super) fn all(catalogue: &Catalogue, profile: Profile) -> Vec<Self> {
+    pub(super) fn all(catalogue: &Catalogue, partitions: &Partitions<'_>) -> Vec<Self> {
         let subjects = catalogue.topics().iter().filter_map(|topic| {
             let entity = topic.entity()?;
             Some(Self {
@@ -30,7 +31,7 @@ impl Subject {
                 schema: entity.schema.clone(),
                 key_fields: entity.key_fields.clone(),
                 partition_parts: entity.group_fields,
-                partitions: topic.partitions(profile),
+                partitions: partitions(topic),
             })
         });
         subjects.collect()
