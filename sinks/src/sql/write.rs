@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pipeline::reject::Reason;
 
+use super::cell::Cell;
 use super::failure::{Failure, Fault, FaultKind, reason};
 use super::table::{GONE, Table, Tables};
 use super::transaction::{Item, Operation, Pending, State, Transaction};
@@ -257,7 +258,9 @@ async fn recognise(
     if table.matching.is_empty() {
         return Ok(rows);
     }
-    let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none()).collect();
+    // Null equals null, but a row with nothing else to go by would be like any other.
+    let recognisable = |row: &Pending| table.matching.iter().any(|place| row.cells()[*place] != Cell::Null);
+    let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none() && recognisable(row)).collect();
     let (counts, faults) = candidates(tx, table, &new, care).await?;
     let mut taken: HashSet<Vec<Option<String>>> = HashSet::new();
     let mut left = Vec::with_capacity(rows.len());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod postgres;
+mod register;
 mod rota;
 mod round_trip;
 mod sqlite;

@@ -398,3 +398,15 @@ async fn values_come_back() {
     let Some(server) = Server::new().await else { return };
     comes_back(&server).await;
 }
+
+#[tokio::test]
+async fn the_register_takes_in_what_is_there() {
+    let Some(server) = Server::new().await else { return };
+    super::register::the_register_takes_in_what_is_there(&server).await;
+}
+
+#[tokio::test]
+async fn the_register_makes_its_own_tables() {
+    let Some(server) = Server::new().await else { return };
+    super::register::the_register_makes_its_own_tables(&server).await;
+}

@@ -109,3 +109,8 @@ impl Reading for File {
 async fn values_come_back() {
     comes_back(&File::new().await.unwrap()).await;
 }
+
+#[tokio::test]
+async fn the_register_makes_its_own_tables() {
+    super::register::the_register_makes_its_own_tables(&File::new().await.unwrap()).await;
+}
