@@ -31,6 +31,7 @@ impl Decoder {
         tables: &Tables,
         place: usize,
         tag: usize,
+        partition: u32,
         delivery: &Delivery,
         forced: bool,
         database: &dyn Database,
@@ -45,6 +46,7 @@ impl Decoder {
         Ok(Item {
             tag,
             table: place,
+            partition,
             key: delivery.key.clone(),
             version: delivery.version.0,
             hash: delivery.hash.map(|hash| hash.to_string()),

@@ -39,6 +39,7 @@ pub(super) async fn claim(tx: &mut dyn Transaction, part: &Part) -> Result<Claim
     let begins_a_sweep = to.sweeping && (!same_life || part.expected == Offset::START);
     if never_written || begins_a_sweep {
         tx.place(&at, &to).await?;
+        tx.forget_life(&at).await?;
         return Ok(Claim::Ours);
     }
     Err(fenced())

@@ -48,7 +48,7 @@ pub(super) async fn load(
                 offset: Offset::START,
                 payload,
             };
-            decoder.item(tables, place, tag, &delivery, row.forced, database)
+            decoder.item(tables, place, tag, row.partition, &delivery, row.forced, database)
         });
         match item {
             Ok(item) => {

@@ -189,7 +189,15 @@ impl SqlSink {
             let unmapped = || self.errors.refused(format!("no table for topic {topic}"), "map the topic to a table");
             let place = self.tables.of_topic(topic).ok_or_else(unmapped)?;
             for (tag, delivery) in tags.zip(&part.deliveries) {
-                match self.decoder.item(&self.tables, place, tag, delivery, part.sweeping, &*self.database) {
+                match self.decoder.item(
+                    &self.tables,
+                    place,
+                    tag,
+                    part.of.partition,
+                    delivery,
+                    part.sweeping,
+                    &*self.database,
+                ) {
                     Ok(item) => items.push(item),
                     Err(reason) => {
                         fates.insert(tag, Fate::Rejected(reason));

@@ -20,6 +20,8 @@ pub(super) struct Item {
     pub(super) tag: usize,
     /// Place in [`super::table::Tables`].
     pub(super) table: usize,
+    /// Of the topic.
+    pub(super) partition: u32,
     pub(super) key: Key,
     pub(super) version: i64,
     pub(super) hash: Option<String>,
@@ -152,7 +154,9 @@ pub(super) trait Transaction: Send {
     /// Says more exactly what is wrong with the only row of a failed statement.
     async fn explain(&mut self, table: &Table, row: &Pending, fault: Fault) -> Result<Fault, Failure>;
 
-    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, i64)]) -> Result<(), Failure>;
+    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, u32, i64)]) -> Result<(), Failure>;
+    /// Forgets what was deleted in another life of the partition: its versions don't compare with this one's.
+    async fn forget_life(&mut self, at: &TopicPartition) -> Result<(), Failure>;
     async fn forget_deleted(&mut self, topic: &str, keys: &[&str]) -> Result<(), Failure>;
     async fn purge_deleted(&mut self, older_than_ms: i64) -> Result<(), Failure>;
 

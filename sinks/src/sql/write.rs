@@ -157,7 +157,7 @@ async fn delete(
     }
     // A soft-deleted row keeps its version itself.
     let hard = gone.iter().filter(|row| table.soft().is_none() || row.state.row.is_none());
-    let hard: Vec<_> = hard.map(|row| (row.item.key.as_str(), row.item.version)).collect();
+    let hard: Vec<_> = hard.map(|row| (row.item.key.as_str(), row.item.partition, row.item.version)).collect();
     tx.remember_deleted(table.topic(), &hard).await?;
     unpark(tx, table, gone.iter()).await?;
     Ok(parked)

@@ -47,6 +47,7 @@ const MIGRATIONS: &[&[&str]] = &[&[
     component text not null,
     topic text not null,
     key text collate "C" not null,
+    partition integer not null,
     version bigint not null,
     at timestamptz not null,
     primary key (component, topic, key)

@@ -258,15 +258,26 @@ impl Transaction for Open {
         Ok(fault)
     }
 
-    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, i64)]) -> Result<(), Failure> {
+    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, u32, i64)]) -> Result<(), Failure> {
         if gone.is_empty() {
             return Ok(());
         }
-        let sql = "insert into muster.deleted
-            select $1, $2, s.key, s.version, now() from unnest($3::text[], $4::bigint[]) as s (key, version)
+        let sql = "insert into muster.deleted select $1, $2, s.key, s.partition, s.version, now()
+            from unnest($3::text[], $4::int[], $5::bigint[]) as s (key, partition, version)
             on conflict (component, topic, key) do update set version = excluded.version, at = excluded.at";
-        let (keys, versions) = split(gone);
-        let statement = sqlx::query(sql).bind(&*self.component).bind(topic).bind(keys).bind(versions);
+        let statement = sqlx::query(sql)
+            .bind(&*self.component)
+            .bind(topic)
+            .bind(gone.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
+            .bind(gone.iter().map(|(_, partition, _)| *partition as i32).collect::<Vec<_>>())
+            .bind(gone.iter().map(|(_, _, version)| *version).collect::<Vec<_>>());
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn forget_life(&mut self, at: &TopicPartition) -> Result<(), Failure> {
+        let sql = "delete from muster.deleted where component = $1 and topic = $2 and partition = $3";
+        let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         Ok(())
     }

@@ -42,6 +42,7 @@ const MIGRATIONS: &[&[&str]] = &[&[
     component text not null,
     topic text not null,
     key text not null,
+    partition integer not null,
     version integer not null,
     at integer not null,
     primary key (component, topic, key)

@@ -216,15 +216,23 @@ impl Transaction for Open {
         Ok(fault)
     }
 
-    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, i64)]) -> Result<(), Failure> {
+    async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, u32, i64)]) -> Result<(), Failure> {
         if gone.is_empty() {
             return Ok(());
         }
         let sql = format!(
-            "insert into muster_deleted select ?1, ?2, s.value ->> 0, s.value ->> 1, {NOW} from json_each(?3) s where true
+            "insert into muster_deleted select ?1, ?2, s.value ->> 0, s.value ->> 1, s.value ->> 2, {NOW}
+            from json_each(?3) s where true
             on conflict do update set version = excluded.version, at = excluded.at"
         );
         let statement = sqlx::query(AssertSqlSafe(sql)).bind(self.component()).bind(topic.to_owned()).bind(list(gone));
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
+    async fn forget_life(&mut self, at: &TopicPartition) -> Result<(), Failure> {
+        let sql = "delete from muster_deleted where component = ?1 and topic = ?2 and partition = ?3";
+        let statement = sqlx::query(sql).bind(self.component()).bind(at.topic.to_string()).bind(at.partition);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         Ok(())
     }

@@ -99,6 +99,7 @@ pub(super) async fn a_lost_answer_is_found_out(target: &dyn Target) {
 pub(super) async fn the_topic_wins_in_a_sweep(target: &dyn Target) {
     let mut runner = Runner::start(target).await;
     runner.apply(&[ward("er", 900), ward("icu", 901), ward("old", 902)]).await;
+    runner.apply(&[gone("ward", &["lost"], 903)]).await;
 
     // The topic was made anew, with lower versions, and without `old`.
     let mut runner = Runner::with(config(target), 2).await;
@@ -114,8 +115,8 @@ pub(super) async fn the_topic_wins_in_a_sweep(target: &dyn Target) {
     runner.apply(&[gone("ward", &["old"], 7)]).await;
     runner.sink.swept(&[runner.of("ward", 0)]).await.unwrap();
     runner.sweeping = false;
-    runner.apply(&[ward("icu", 8)]).await;
-    assert_eq!(target.rows("select id from wards order by id").await, ["er", "icu"]);
+    runner.apply(&[ward("icu", 8), ward("lost", 9)]).await;
+    assert_eq!(target.rows("select id from wards order by id").await, ["er", "icu", "lost"]);
 }
 
 pub(super) async fn a_sweep_goes_on_after_a_restart(target: &dyn Target) {
