@@ -67,6 +67,11 @@ pub(super) async fn a_former_owner_is_fenced(target: &dyn Target) {
     let mut owner = Runner::with(config(target), 2).await;
     let fenced = former.try_apply(&[ward("er", 2)]).await;
     assert!(matches!(fenced, Err(SinkError::Fenced { at }) if &*at.topic == topic("ward")));
+    // Nor into a partition that was never written, nor by way of a sweep, which else sets any offset aside.
+    assert!(matches!(former.try_apply(&[nurse("ann", "Ann", None, 1)]).await, Err(SinkError::Fenced { .. })));
+    former.sweeping = true;
+    former.next.clear();
+    assert!(matches!(former.try_apply(&[ward("er", 2)]).await, Err(SinkError::Fenced { .. })));
     assert!(matches!(Runner::try_with(config(target), 1).await, Err(SinkError::Fenced { .. })));
     owner.apply(&[ward("er", 3)]).await;
     assert_eq!(target.rows("select id from wards order by id").await, ["er", "icu"]);
