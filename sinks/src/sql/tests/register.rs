@@ -78,7 +78,8 @@ impl Register {
         let file = format!("url = {:?}\n{SETTINGS}", target.url());
         let settings = config::read("muster.toml", &file, SqlSettings::read).unwrap();
         let config = settings.resolve(&|_| None).unwrap();
-        let sink = SqlSink::new("register", &config, catalogue(), Profile::Embedded).unwrap();
+        let sink =
+            SqlSink::new("register", &config, catalogue(), &|topic| topic.partitions(Profile::Embedded)).unwrap();
         let topics: Vec<_> = settings.topics().map(of).collect();
         sink.assigned(&topics).await.unwrap();
         Self { sink, offsets: std::collections::BTreeMap::new() }
