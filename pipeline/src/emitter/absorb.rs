@@ -1,4 +1,4 @@
-//! Takes records that the memory hasn't seen into it, and finds the keys where the right record isn't the last one.
+//! Takes records that the memory hasn't seen into it; the memory notes the keys where the right record isn't the last one.
 //!
 //! For every key the record with the highest (writer, version) is right: a version alone comes from a clock.
 
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use schemas::{Key, SchemaId};
 
-use super::memory::{Known, Memory, MemoryError};
+use super::memory::{Known, Memory, MemoryError, NOT_KNOWN};
 use super::{hash_of, version_of};
 use crate::change::{Epoch, Version, header};
 use crate::log::{Offset, Record};
@@ -20,18 +20,9 @@ struct Seen {
     known: Known,
 }
 
-/// What a scan has shown.
-pub(super) struct Absorbed {
-    /// Keys whose right record isn't the last one. Looked up again before they are healed.
-    pub ill: Vec<Key>,
-    /// The schemas that values were written with.
-    pub schemas: BTreeSet<SchemaId>,
-}
-
 pub(super) struct Absorber<'a> {
     memory: &'a mut Memory,
     waiting: Vec<Seen>,
-    ill: BTreeSet<String>,
     schemas: BTreeSet<SchemaId>,
     failed: Option<MemoryError>,
 }
@@ -41,7 +32,6 @@ impl<'a> Absorber<'a> {
         Self {
             memory,
             waiting: Vec::with_capacity(AT_ONCE),
-            ill: BTreeSet::new(),
             schemas: BTreeSet::new(),
             failed: None,
         }
@@ -61,7 +51,7 @@ impl<'a> Absorber<'a> {
         // A record without our headers was written by somebody else: anything of ours is above it.
         let writer = record.headers.text(header::WRITER).and_then(|text| text.parse().ok()).map_or(Epoch(-1), Epoch);
         let version = version_of(&record).unwrap_or(Version(0));
-        let hash = if record.value.is_some() { hash_of(&record) } else { None };
+        let hash = record.value.is_some().then(|| hash_of(&record).unwrap_or(NOT_KNOWN));
         let offset = record.offset;
         self.waiting.push(Seen { key, known: Known { version, writer, offset, hash, highest: version, last: offset } });
         if self.waiting.len() >= AT_ONCE {
@@ -93,24 +83,18 @@ impl<'a> Absorber<'a> {
             };
             now.insert(seen.key.clone(), merged);
         }
-        for (key, known) in &now {
-            if known.needs_healing() {
-                self.ill.insert(key.as_str().to_owned());
-            }
-        }
         let entries: Vec<(Key, Known)> = now.into_iter().collect();
         self.memory.put(&entries, next, true)
     }
 
-    /// Everything below `end` has been given.
-    pub fn finish(mut self, end: Offset) -> Result<Absorbed, MemoryError> {
+    /// Everything below `end` has been given. Answers the schemas that values were written with.
+    pub fn finish(mut self, end: Offset) -> Result<BTreeSet<SchemaId>, MemoryError> {
         self.flush();
         if let Some(error) = self.failed {
             return Err(error);
         }
         self.memory.put(&[], end, false)?;
-        let ill = self.ill.iter().filter_map(|key| Key::from_bytes(key.as_bytes()).ok()).collect();
-        Ok(Absorbed { ill, schemas: self.schemas })
+        Ok(self.schemas)
     }
 }
 

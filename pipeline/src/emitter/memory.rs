@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use schemas::{ContentHash, Key};
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +18,16 @@ const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 /// The number of the last complete pass in which a key was there.
 const SEEN: TableDefinition<&str, u64> = TableDefinition::new("seen");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Keys whose right record isn't the last one: they are to be healed.
+const ILL: TableDefinition<&str, ()> = TableDefinition::new("ill");
 /// Raw records that were rejected before, by the hash of their bytes: they aren't rejected twice.
 const REJECTED: TableDefinition<&[u8], u64> = TableDefinition::new("rejected");
 
 /// Pages that are kept in RAM for each partition.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The hash of a value whose contents aren't known: it is there, to be deleted or stated again, and equals nothing.
+pub(super) const NOT_KNOWN: ContentHash = ContentHash([0xff; 16]);
 
 /// What is known of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub struct Known {
     pub writer: Epoch,
     /// Where it stands.
     pub offset: Offset,
-    /// `None`: deleted, or contents that must be written again.
+    /// `None`: deleted.
     pub hash: Option<ContentHash>,
     /// The highest version of the key, right or not.
     pub highest: Version,
@@ -119,9 +124,12 @@ impl Memory {
         usable_for_ms: i64,
     ) -> Result<Self, MemoryError> {
         let failed = |source: redb::Error| MemoryError { name: name.to_owned(), source: Box::new(source) };
-        let db = match folder {
+        let (db, saved) = match folder {
             Some(folder) => open_file(folder, name).map_err(failed)?,
-            None => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(|e| failed(e.into()))?,
+            None => {
+                let db = Database::builder().create_with_backend(InMemoryBackend::new());
+                (db.map_err(|e| failed(e.into()))?, None)
+            }
         };
         let fresh = Meta {
             incarnation: incarnation.clone(),
@@ -133,7 +141,6 @@ impl Memory {
             saved_ms: now_ms,
         };
         let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh };
-        let saved = memory.saved_meta().map_err(failed)?;
         match saved {
             Some(meta) if meta.incarnation == *incarnation && now_ms - meta.saved_ms < usable_for_ms => {
                 memory.meta = meta
@@ -212,6 +219,26 @@ impl Memory {
         })
     }
 
+    /// Some of the keys that are to be healed.
+    pub fn ill(&self, limit: usize) -> Result<Vec<Key>, MemoryError> {
+        let read = || -> Result<Vec<Key>, redb::Error> {
+            let table = self.db.begin_read()?.open_table(ILL)?;
+            let mut found = Vec::new();
+            for row in table.iter()?.take(limit) {
+                found.extend(Key::from_bytes(row?.0.value().as_bytes()));
+            }
+            Ok(found)
+        };
+        read().map_err(|source| self.failed(source))
+    }
+
+    /// Forgets everything that was read from the topic: it is scanned again.
+    pub fn forget(&mut self) -> Result<(), MemoryError> {
+        self.clear().map_err(|source| self.failed(source))?;
+        self.meta = Meta { next: Offset::START, highest: Version(0), writer: Epoch(-1), live: 0, ..self.meta.clone() };
+        Ok(())
+    }
+
     /// Remembers keys, and that everything below `next` is known. `seen`: the keys are there in the system.
     pub fn put(&mut self, keys: &[(Key, Known)], next: Offset, seen: bool) -> Result<(), MemoryError> {
         let mut meta = self.meta.clone();
@@ -220,7 +247,13 @@ impl Memory {
         self.writing(|txn| {
             let mut table = txn.open_table(KEYS)?;
             let mut seen_table = txn.open_table(SEEN)?;
+            let mut ill = txn.open_table(ILL)?;
             for (key, known) in keys {
+                if known.needs_healing() {
+                    ill.insert(key.as_str(), ())?;
+                } else {
+                    ill.remove(key.as_str())?;
+                }
                 let before = table.insert(key.as_str(), known.to_bytes().as_slice())?;
                 let was_live = before.and_then(|row| Known::from_bytes(row.value())).is_some_and(|k| k.hash.is_some());
                 match (was_live, known.hash.is_some()) {
@@ -230,7 +263,9 @@ impl Memory {
                 }
                 meta.highest = meta.highest.max(known.highest);
                 meta.writer = meta.writer.max(known.writer);
-                if seen {
+                // The pass under way may have seen it already, which says more.
+                let seen_later = seen_table.get(key.as_str())?.is_some_and(|row| row.value() >= passes);
+                if seen && !seen_later {
                     seen_table.insert(key.as_str(), passes)?;
                 }
             }
@@ -338,22 +373,15 @@ impl Memory {
         write().map_err(|source| self.failed(source))
     }
 
-    fn saved_meta(&self) -> Result<Option<Meta>, redb::Error> {
-        let table = match self.db.begin_read()?.open_table(META) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        Ok(table.get("meta")?.and_then(|row| serde_json::from_slice(row.value()).ok()))
-    }
-
     fn clear(&mut self) -> Result<(), redb::Error> {
         let txn = self.db.begin_write()?;
         txn.delete_table(KEYS)?;
         txn.delete_table(SEEN)?;
+        txn.delete_table(ILL)?;
         txn.delete_table(META)?;
         txn.open_table(KEYS)?;
         txn.open_table(SEEN)?;
+        txn.open_table(ILL)?;
         txn.open_table(REJECTED)?;
         txn.commit()?;
         Ok(())
@@ -387,19 +415,40 @@ impl Memory {
     }
 }
 
-fn open_file(folder: &Path, name: &str) -> Result<Database, redb::Error> {
+fn open_file(folder: &Path, name: &str) -> Result<(Database, Option<Meta>), redb::Error> {
     std::fs::create_dir_all(folder)?;
     let path = folder.join(format!("{}.redb", name.replace(['|', '/'], "-")));
-    let open = || Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-    match open() {
-        Ok(db) => Ok(db),
-        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(redb::DatabaseError::DatabaseAlreadyOpen.into()),
-        Err(error) => {
-            tracing::warn!(memory = name, error = %error, "local memory is damaged, building it anew");
-            std::fs::remove_file(&path)?;
-            Ok(open()?)
+    // The store asserts on a file that was cut off, which is damage like any other here.
+    let opened = std::panic::catch_unwind(|| open_whole(&path));
+    let damage = match opened {
+        Ok(Ok(opened)) => return Ok(opened),
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => return Err(redb::Error::DatabaseAlreadyOpen),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the file isn't whole".to_owned(),
+    };
+    tracing::warn!(memory = name, damage, "local memory is damaged, building it anew");
+    std::fs::remove_file(&path)?;
+    open_whole(&path)
+}
+
+fn open_whole(path: &Path) -> Result<(Database, Option<Meta>), redb::Error> {
+    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+    let saved = {
+        let txn = db.begin_read()?;
+        match txn.open_table(META) {
+            Ok(table) => table.get("meta")?.and_then(|row| serde_json::from_slice(row.value()).ok()),
+            Err(redb::TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
         }
-    }
+    };
+    // A file of an earlier version lacks tables.
+    let txn = db.begin_write()?;
+    txn.open_table(KEYS)?;
+    txn.open_table(SEEN)?;
+    txn.open_table(ILL)?;
+    txn.open_table(REJECTED)?;
+    txn.commit()?;
+    Ok((db, saved))
 }
 
 fn live_keys(rows: Vec<(String, Known)>) -> Vec<(Key, Known)> {

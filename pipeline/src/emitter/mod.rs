@@ -19,11 +19,11 @@ use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 
 use self::absorb::Absorber;
 use self::headers::ChangeHeaders;
-use self::memory::{Known, Memory, MemoryError};
+use self::memory::{Known, Memory, MemoryError, NOT_KNOWN};
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
 use crate::clock::Clock;
 use crate::ledger::Counts;
-use crate::log::{Append, Log, LogError, Offset, Record, TopicPartition, scan};
+use crate::log::{Append, Headers, Log, LogError, Offset, Record, TopicPartition, scan};
 use crate::reject::{Reason, Reject};
 use crate::state::{Claim, State, StateError};
 
@@ -108,8 +108,6 @@ pub struct Emitted {
 pub struct OwnedPartition {
     /// Its present life.
     pub incarnation: Incarnation,
-    /// Keys whose right record was overwritten and is no longer in the log: everything must be stated again.
-    pub forgotten: u64,
 }
 
 struct Owned {
@@ -148,6 +146,7 @@ pub struct Emitter {
     group_fields: usize,
     context: EmitterContext,
     owned: BTreeMap<u32, Owned>,
+    forgotten: u64,
 }
 
 impl Emitter {
@@ -162,7 +161,7 @@ impl Emitter {
         let schema_id = context.state.schemas.id_for_writing(&name, &schema).await?;
         let component = component.into();
         let owned = BTreeMap::new();
-        Ok(Self { component, topic, name, partitions, schema, schema_id, group_fields, context, owned })
+        Ok(Self { component, topic, name, partitions, schema, schema_id, group_fields, context, owned, forgotten: 0 })
     }
 
     /// The topic it writes.
@@ -201,11 +200,17 @@ impl Emitter {
             let owned =
                 Owned { claim, writer, incarnation: incarnation.clone(), memory, end, behind: true, looked: now };
             self.owned.insert(partition, owned);
-            let forgotten = self.catch_up(partition, true).await?;
+            self.catch_up(partition, true).await?;
             self.save(partition)?;
-            shown.insert(partition, OwnedPartition { incarnation, forgotten });
+            shown.insert(partition, OwnedPartition { incarnation });
         }
         Ok(shown)
+    }
+
+    /// How many keys, since this was last asked, had their right record overwritten and taken by compaction: everything
+    /// must be stated again.
+    pub fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Gives partitions up and keeps their memories on disk.
@@ -461,12 +466,12 @@ impl Emitter {
         let ends = self.context.log.ends(&self.name).await?;
         let now = self.context.clock.now();
         for &partition in partitions {
-            let at = self.at(partition);
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             owned.looked = now;
             let end = ends.get(partition as usize).map_or(Offset::START, |bounds| bounds.end);
             if end < owned.end {
-                return Err(EmitError::Reincarnated { at });
+                let reached = owned.end;
+                return Err(self.reincarnated(partition, reached).await);
             }
             if end > owned.end || owned.behind {
                 self.catch_up(partition, false).await?;
@@ -475,31 +480,57 @@ impl Emitter {
         Ok(())
     }
 
-    /// Reads what the memory hasn't seen and heals what is wrong. Answers how many keys must be stated again.
-    async fn catch_up(&mut self, partition: u32, takeover: bool) -> Result<u64, EmitError> {
+    /// The partition ends below what was in it: notes that it had been there, so that a new incarnation begins when
+    /// it is owned again.
+    async fn reincarnated(&self, partition: u32, reached: Offset) -> EmitError {
+        let at = self.at(partition);
+        if let Some(life) = self.incarnation(partition)
+            && let Err(error) = self.context.state.incarnations.reached(&at, life, reached).await
+        {
+            return error.into();
+        }
+        EmitError::Reincarnated { at }
+    }
+
+    /// Reads what the memory hasn't seen and heals what is wrong.
+    async fn catch_up(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {
         let at = self.at(partition);
         let Some(owned) = self.owned.get_mut(&partition) else { return Err(EmitError::NotOwned { at }) };
+        owned.behind = true;
         let from = owned.memory.next();
         let mut absorber = Absorber::new(&mut owned.memory);
         let reached = scan(self.context.log.as_ref(), &[(at.clone(), from)], |record| absorber.absorb(record)).await;
         let ends = match reached {
-            Err(LogError::OutOfRange { .. }) => return Err(EmitError::Reincarnated { at }),
+            Err(LogError::OutOfRange { .. }) => return Err(self.reincarnated(partition, from).await),
             reached => reached?,
         };
         let end = ends.first().map_or(from, |(_, end)| *end);
-        let absorbed = absorber.finish(end)?;
+        let schemas = absorber.finish(end)?;
         owned.end = end;
-        owned.behind = false;
         if takeover && owned.memory.writer() >= owned.writer {
             // Epochs began anew with the claims' topic: ours must still be above all that wrote here.
             owned.writer = Epoch(owned.memory.writer().0 + 1);
         }
-        for id in absorbed.schemas {
-            if id != self.schema_id {
-                self.released(id).await?;
+        for id in schemas {
+            if id == self.schema_id {
+                continue;
+            }
+            if let Err(error) = self.released(id).await {
+                // Read again, so that a restart stops here too.
+                if let Some(owned) = self.owned.get_mut(&partition) {
+                    owned.memory.forget()?;
+                }
+                return Err(error);
             }
         }
-        self.heal(partition, absorbed.ill).await
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.behind = false;
+        }
+        let healed = self.heal(partition).await;
+        if healed.is_err() {
+            self.behind(partition);
+        }
+        healed
     }
 
     /// A writer that finds a schema it doesn't know stops.
@@ -517,27 +548,25 @@ impl Emitter {
     }
 
     /// Appends the right record again, above all others, for every key where somebody else's lies on top of it.
-    async fn heal(&mut self, partition: u32, ill: Vec<Key>) -> Result<u64, EmitError> {
-        let mut forgotten = 0;
-        for keys in ill.chunks(HEAL_AT_ONCE) {
-            let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
-            let Some(owned) = self.owned.get(&partition) else { continue };
-            let known = owned.memory.get(&texts)?;
-            let wanted: HashMap<Offset, (Key, Known)> = keys
-                .iter()
-                .zip(known)
-                .filter_map(|(key, known)| Some((key.clone(), known?)))
-                .filter(|(_, known)| known.needs_healing())
-                .map(|(key, known)| (known.offset, (key, known)))
-                .collect();
-            if wanted.is_empty() {
-                continue;
+    async fn heal(&mut self, partition: u32) -> Result<(), EmitError> {
+        loop {
+            let Some(owned) = self.owned.get(&partition) else { return Ok(()) };
+            let keys = owned.memory.ill(HEAL_AT_ONCE)?;
+            if keys.is_empty() {
+                return Ok(());
             }
+            let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
+            let known = owned.memory.get(&texts)?;
+            let wanted: HashMap<Offset, (Key, Known)> =
+                keys.into_iter().zip(known).filter_map(|(key, known)| Some((known?.offset, (key, known?)))).collect();
             tracing::warn!(topic = %self.name, partition, keys = wanted.len(), "a former owner appended late, healing");
             let right = self.find(partition, &wanted).await?;
-            forgotten += self.append_again(partition, wanted, right).await?;
+            self.append_again(partition, wanted, right).await?;
+            if self.owned.get(&partition).is_some_and(|owned| owned.behind) {
+                // Somebody appended meanwhile: the next look reads it first.
+                return Ok(());
+            }
         }
-        Ok(forgotten)
     }
 
     async fn find(
@@ -561,29 +590,29 @@ impl Emitter {
         partition: u32,
         wanted: HashMap<Offset, (Key, Known)>,
         mut right: HashMap<Offset, Record>,
-    ) -> Result<u64, EmitError> {
+    ) -> Result<(), EmitError> {
         let now = self.context.clock.now();
         let at = self.at(partition);
-        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(0) };
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let mut appends = Vec::new();
         let mut entries = Vec::new();
         let mut lost = Vec::new();
         for (offset, (key, known)) in wanted {
             let version = known.highest.next(now);
-            match right.remove(&offset) {
-                Some(record) => {
-                    let headers = headers::healed(&self.name, &key, record.headers, version, owned.writer);
-                    appends.push(Append {
-                        at: at.clone(),
-                        key: record.key.unwrap_or_default(),
-                        value: record.value,
-                        headers,
-                    });
-                    entries.push((key, Known { version, writer: owned.writer, highest: version, ..known }));
+            let (value, headers) = match (right.remove(&offset), known.hash) {
+                (Some(record), _) => (record.value, record.headers),
+                // A tombstone that compaction took needs nothing else to be written again.
+                (None, None) => (None, Headers::default()),
+                (None, Some(_)) => {
+                    let last = Known { hash: Some(NOT_KNOWN), offset: known.last, version: known.highest, ..known };
+                    lost.push((key, last));
+                    continue;
                 }
-                // Compacted away: with no hash, the next statement of the key is a change.
-                None => lost.push((key, Known { hash: None, offset: known.last, version: known.highest, ..known })),
-            }
+            };
+            let headers = headers::healed(&self.name, &key, headers, version, owned.writer);
+            let bytes = Bytes::copy_from_slice(key.as_str().as_bytes());
+            appends.push(Append { at: at.clone(), key: bytes, value, headers });
+            entries.push((key, Known { version, writer: owned.writer, highest: version, ..known }));
         }
         let offsets = self.context.log.append(appends).await?;
         let entries: Vec<(Key, Known)> = entries
@@ -593,15 +622,17 @@ impl Emitter {
             .collect();
         let next = offsets.iter().map(|offset| offset.next()).max().unwrap_or(owned.end);
         // What lies between the end we knew and our first append is somebody else's again: the next look finds it.
-        let contiguous = offsets.first() == Some(&owned.end) && next.0 - owned.end.0 == offsets.len() as i64;
+        let contiguous = offsets.first().is_none_or(|first| *first == owned.end)
+            && next.0 - owned.end.0 == i64::try_from(offsets.len()).unwrap_or(i64::MAX);
         if contiguous {
             owned.memory.put(&entries, next, false)?;
             owned.end = next;
-        } else if !offsets.is_empty() {
+        } else {
             owned.behind = true;
         }
         owned.memory.put(&lost, owned.end, false)?;
-        Ok(lost.len() as u64)
+        self.forgotten += lost.len() as u64;
+        Ok(())
     }
 
     /// Saves the memory of an owned partition to disk.

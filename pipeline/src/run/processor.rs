@@ -173,7 +173,8 @@ impl Loop<'_> {
                 let reason = format!("{topic} has no partition {beyond}: inputs and outputs must have the same count");
                 return Err(refused(self.processor, reason));
             }
-            forgotten += emitter.own(&numbers).await?.values().map(|owned| owned.forgotten).sum::<u64>();
+            emitter.own(&numbers).await?;
+            forgotten += emitter.take_forgotten();
         }
         let mut anew = Vec::new();
         for &number in &numbers {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::{StateError, StateTable};
 use crate::change::Incarnation;
@@ -19,19 +20,24 @@ struct Life {
 pub struct Incarnations {
     table: StateTable,
     log: Arc<dyn Log>,
+    /// Two components of this process that ask at the same moment get the same answer.
+    naming: Mutex<()>,
 }
 
 impl Incarnations {
     /// As `muster.topics` holds them.
     pub fn new(table: StateTable, log: Arc<dyn Log>) -> Self {
-        Self { table, log }
+        Self { table, log, naming: Mutex::default() }
     }
 
     /// The partition's present incarnation. A new one is made where there was none, and where the partition ends
     /// below what had been written.
     pub async fn present(&self, at: &TopicPartition) -> Result<Incarnation, StateError> {
         let key = at.to_string();
+        let _naming = self.naming.lock().await;
+        // Looked at first: other processes name lives and append, too.
         let end = self.end(at).await?;
+        self.table.settled().await?;
         let known = self.table.get::<Life>(&key)?;
         if let Some((life, _)) = known {
             if end >= life.end {
@@ -52,11 +58,12 @@ impl Incarnations {
     /// Remembers how far the partition reached, so that a shorter one is noticed.
     pub async fn reached(&self, at: &TopicPartition, incarnation: &Incarnation, end: Offset) -> Result<(), StateError> {
         let key = at.to_string();
-        let unchanged = match self.table.get::<Life>(&key)? {
-            Some((life, _)) => life.incarnation == *incarnation && life.end >= end,
+        let nothing_new = match self.table.get::<Life>(&key)? {
+            // A later life has its own end.
+            Some((life, _)) => life.incarnation != *incarnation || life.end >= end,
             None => false,
         };
-        if unchanged {
+        if nothing_new {
             return Ok(());
         }
         self.table.put(&key, &Life { incarnation: incarnation.clone(), end }).await?;
