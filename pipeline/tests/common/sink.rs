@@ -1,0 +1,288 @@
+//! A target in memory that keeps its own offsets with compare-and-set, as a database does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pipeline::change::{Epoch, Incarnation, Version};
+use pipeline::clock::{Clock, VirtualClock};
+use pipeline::ledger::Counts;
+use pipeline::log::{Offset, TopicPartition};
+use pipeline::processor::Payload;
+use pipeline::reject::Reason as Why;
+use pipeline::run::{SinkLimits, SinkTask};
+use pipeline::sink::{
+    Applied, Assigned, Batch, Delivery, Held, Part, Rejected, Resume, Sink, SinkError, Stored, Unparked,
+};
+use schemas::{ContentHash, Key};
+
+use super::topic;
+
+/// A row: what was written last, or that it went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub version: Version,
+    pub hash: Option<ContentHash>,
+    /// `None`: deleted.
+    pub body: Option<Bytes>,
+}
+
+/// What the next batch meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing is written.
+    Away,
+    /// Everything is written, and the answer is lost.
+    LostAnswer,
+    /// Another owner comes in between.
+    Fenced,
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<(String, String), Row>,
+    offsets: BTreeMap<TopicPartition, (Epoch, Option<Stored>)>,
+    /// Keys that can't be written.
+    refuses: BTreeSet<String>,
+    /// Keys whose row waits for another.
+    parks: BTreeSet<String>,
+    parked: Vec<(Rejected, Option<Payload>)>,
+    /// Parked rows have waited too long.
+    expired: bool,
+    troubles: VecDeque<Trouble>,
+    batches: Vec<usize>,
+    totals: Counts,
+}
+
+/// Clones are the same target.
+#[derive(Clone)]
+pub struct Target {
+    state: Arc<Mutex<State>>,
+    clock: VirtualClock,
+}
+
+impl Target {
+    pub fn new(clock: &VirtualClock) -> Self {
+        Self { state: Arc::default(), clock: clock.clone() }
+    }
+
+    /// Keys and contents' hashes of the live rows of a topic.
+    pub fn rows(&self, topic: &str) -> BTreeMap<String, Row> {
+        let state = self.state.lock().unwrap();
+        let rows = state.rows.iter().filter(|((of, _), row)| of == topic && row.body.is_some());
+        rows.map(|((_, key), row)| (key.clone(), row.clone())).collect()
+    }
+
+    pub fn keys(&self, topic: &str) -> Vec<String> {
+        self.rows(topic).into_keys().collect()
+    }
+
+    pub fn row(&self, topic: &str, key: &str) -> Option<Row> {
+        self.rows(topic).remove(key)
+    }
+
+    pub fn meets(&self, troubles: impl IntoIterator<Item = Trouble>) {
+        self.state.lock().unwrap().troubles.extend(troubles);
+    }
+
+    pub fn refuses(&self, keys: &[&str]) {
+        self.state.lock().unwrap().refuses = keys.iter().map(|key| (*key).to_owned()).collect();
+    }
+
+    pub fn parks(&self, keys: &[&str]) {
+        self.state.lock().unwrap().parks = keys.iter().map(|key| (*key).to_owned()).collect();
+    }
+
+    pub fn expires(&self) {
+        self.state.lock().unwrap().expired = true;
+    }
+
+    pub fn batches(&self) -> Vec<usize> {
+        self.state.lock().unwrap().batches.clone()
+    }
+
+    pub fn totals(&self) -> Counts {
+        self.state.lock().unwrap().totals
+    }
+
+    pub fn next(&self, topic: &str) -> Option<Offset> {
+        let state = self.state.lock().unwrap();
+        state.offsets.get(&TopicPartition::new(topic, 0)).and_then(|(_, stored)| Some(stored.as_ref()?.next))
+    }
+
+    /// Sets where reading resumes, as somebody would who wants everything delivered again.
+    pub fn rewind(&self) {
+        for (_, stored) in self.state.lock().unwrap().offsets.values_mut() {
+            *stored = None;
+        }
+    }
+}
+
+impl State {
+    /// `true`: the part is still to be written.
+    fn claim(&mut self, part: &Part, at_ms: i64) -> Result<bool, SinkError> {
+        let at = part.of.at();
+        let fenced = || SinkError::Fenced { at: at.clone() };
+        let (epoch, stored) = self.offsets.get_mut(&at).ok_or_else(fenced)?;
+        if *epoch != part.of.epoch {
+            return Err(fenced());
+        }
+        let life: &Incarnation = &part.of.incarnation;
+        let moved =
+            Stored { incarnation: life.clone(), next: part.next, at_ms, sweeping: part.sweeping };
+        let there = stored.as_ref().filter(|there| there.incarnation == *life && there.sweeping == part.sweeping);
+        let write = match there {
+            Some(there) if there.next == part.expected => true,
+            Some(there) if there.next == part.next => false,
+            Some(_) => part.sweeping && part.expected == Offset::START,
+            None => part.sweeping || stored.is_none(),
+        };
+        let answer_was_lost = there.is_some_and(|there| there.next == part.next);
+        if !write && !answer_was_lost {
+            return Err(fenced());
+        }
+        *stored = Some(moved);
+        Ok(write)
+    }
+
+    fn write(&mut self, part: &Part, delivery: &Delivery, counts: &mut Counts) {
+        let place = (part.of.topic.name.clone(), delivery.key.as_str().to_owned());
+        let row = Row {
+            version: delivery.version,
+            hash: delivery.hash,
+            body: delivery.payload.as_ref().map(|payload| payload.body.clone()),
+        };
+        match self.rows.get(&place) {
+            Some(held) if *held == row => counts.unchanged += 1,
+            Some(held) if held.version >= row.version && !part.sweeping => counts.stale += 1,
+            _ if self.parks.contains(&place.1) => {
+                counts.parked += 1;
+                let why = Why::new("no_parent", "its parent isn't there yet");
+                let (at, key, version) = (part.of.at(), delivery.key.clone(), delivery.version);
+                self.parked.push((Rejected { at, key, version, reason: why }, delivery.payload.clone()));
+            }
+            _ => {
+                counts.delivered += 1;
+                self.rows.insert(place, row);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Target {
+    async fn assigned(&self, partitions: &[Assigned]) -> Result<Resume, SinkError> {
+        let mut state = self.state.lock().unwrap();
+        let mut own = BTreeMap::new();
+        for of in partitions {
+            let (epoch, stored) = state.offsets.entry(of.at()).or_insert((Epoch(-1), None));
+            *epoch = (*epoch).max(of.epoch);
+            own.insert(of.at(), stored.clone());
+        }
+        Ok(Resume::Own(own))
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, SinkError> {
+        let now = self.clock.now().timestamp_millis();
+        let mut state = self.state.lock().unwrap();
+        let trouble = state.troubles.pop_front();
+        if trouble == Some(Trouble::Away) {
+            return Err(SinkError::Unavailable { sink: "target".into(), reason: "away".into(), retry_after: None });
+        }
+        if trouble == Some(Trouble::Fenced) {
+            let at = batch.parts[0].of.at();
+            let (epoch, _) = state.offsets.get_mut(&at).unwrap();
+            *epoch = Epoch(epoch.0 + 1);
+            return Err(SinkError::Fenced { at });
+        }
+        let refused: Vec<Rejected> = batch
+            .parts
+            .iter()
+            .flat_map(|part| part.deliveries.iter().map(move |delivery| (part, delivery)))
+            .filter(|(_, delivery)| delivery.payload.is_some() && state.refuses.contains(delivery.key.as_str()))
+            .map(|(part, delivery)| Rejected {
+                at: part.of.at(),
+                key: delivery.key.clone(),
+                version: delivery.version,
+                reason: Why::new("check_violation", "the row breaks a rule of the table"),
+            })
+            .collect();
+        if !refused.is_empty() {
+            return Err(SinkError::Rejected(refused));
+        }
+        let mut counts = Counts { read: batch.len() as u64, ..Counts::default() };
+        for part in &batch.parts {
+            if state.claim(part, now)? {
+                for delivery in &part.deliveries {
+                    state.write(part, delivery, &mut counts);
+                }
+            } else {
+                counts.unchanged += part.deliveries.len() as u64;
+            }
+        }
+        if trouble == Some(Trouble::LostAnswer) {
+            return Err(SinkError::Unavailable { sink: "target".into(), reason: "reset".into(), retry_after: None });
+        }
+        state.batches.push(batch.len());
+        state.totals += counts;
+        Ok(Applied { counts })
+    }
+
+    async fn retry_parked(&self) -> Result<Unparked, SinkError> {
+        let mut state = self.state.lock().unwrap();
+        if state.expired {
+            return Ok(Unparked { settled: 0, waiting: 0, expired: state.parked.clone() });
+        }
+        let parked = std::mem::take(&mut state.parked);
+        let mut settled = 0;
+        for (row, payload) in parked {
+            if state.parks.contains(row.key.as_str()) {
+                state.parked.push((row, payload));
+                continue;
+            }
+            settled += 1;
+            let place = (row.at.topic.to_string(), row.key.as_str().to_owned());
+            let body = payload.map(|payload| payload.body);
+            state.rows.insert(place, Row { version: row.version, hash: None, body });
+        }
+        Ok(Unparked { settled, waiting: state.parked.len() as u64, expired: Vec::new() })
+    }
+
+    async fn forget_parked(&self, rows: &[Rejected]) -> Result<(), SinkError> {
+        let mut state = self.state.lock().unwrap();
+        state.parked.retain(|(parked, _)| rows.iter().all(|row| row.key != parked.key));
+        Ok(())
+    }
+
+    async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
+        let rows = self.rows(&of.topic.name).into_iter();
+        let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
+        let held = behind.take(limit).map(|(key, row)| Held {
+            key: super::key(&key),
+            version: row.version,
+            hash: row.hash,
+        });
+        Ok(Some(held.collect()))
+    }
+
+    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
+        let mut state = self.state.lock().unwrap();
+        for of in of {
+            if let Some((_, Some(stored))) = state.offsets.get_mut(&of.at()) {
+                stored.sweeping = false;
+            }
+        }
+        Ok(())
+    }
+
+    async fn revoked(&self, _: &[TopicPartition]) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// A sink task named `register` over these topics.
+pub fn task(target: &Target, topics: &[&str]) -> SinkTask {
+    let topics = topics.iter().map(|name| topic(name)).collect();
+    SinkTask { name: "register".into(), sink: Arc::new(target.clone()), topics, limits: SinkLimits::default() }
+}
