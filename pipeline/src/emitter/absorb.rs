@@ -29,12 +29,7 @@ pub(super) struct Absorber<'a> {
 
 impl<'a> Absorber<'a> {
     pub fn new(memory: &'a mut Memory) -> Self {
-        Self {
-            memory,
-            waiting: Vec::with_capacity(AT_ONCE),
-            schemas: BTreeSet::new(),
-            failed: None,
-        }
+        Self { memory, waiting: Vec::with_capacity(AT_ONCE), schemas: BTreeSet::new(), failed: None }
     }
 
     /// Takes one record in. Errors are kept until [`Self::finish`].

@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub use self::ledger::LedgerRow;
 pub use self::letters::{LetterFilter, LetterRow, LetterState};
-pub use self::runs::{RunRecord, RunStart};
+pub use self::runs::{RunOutcome, RunRecord, RunStart};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/operations/migrations");
 

@@ -23,6 +23,17 @@ pub struct RunStart<'a> {
     pub started: DateTime<Utc>,
 }
 
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// It reached its end.
+    Success,
+    /// It was told to stop, and is taken up where it was.
+    CutOff,
+    /// Why it failed.
+    Failed(String),
+}
+
 /// A run as the audit tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunRecord {
@@ -73,13 +84,18 @@ impl Operations {
         ended: DateTime<Utc>,
         counts: &Counts,
         vanished: u64,
-        error: Option<&str>,
+        outcome: &RunOutcome,
     ) -> Result<(), OperationsError> {
+        let (success, error) = match outcome {
+            RunOutcome::Success => (Some(true), None),
+            RunOutcome::CutOff => (None, None),
+            RunOutcome::Failed(error) => (Some(false), Some(error.as_str())),
+        };
         let query = "update runs set ended = ?, success = ?, read = ?, delivered = ?, unchanged = ?, superseded = ?, \
                      stale = ?, rejected = ?, parked = ?, vanished = ?, error = ? where id = ?";
         sqlx::query(query)
             .bind(ended)
-            .bind(error.is_none())
+            .bind(success)
             .bind(stored(counts.read))
             .bind(stored(counts.delivered))
             .bind(stored(counts.unchanged))

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::pass::PassReport;
 use super::{Account, Mode, RunError, Runtime, Work, supervise};
+use crate::change::Incarnation;
 use crate::emitter::Emitter;
 use crate::schedule::Schedule;
 use crate::source::{Ask, Source};
@@ -64,11 +65,14 @@ pub struct System {
 
 /// A feed at work.
 struct Working<'a> {
+    system: &'a str,
     feed: &'a mut Feed,
     emitter: Emitter,
     account: &'a mut Account,
-    /// After a failed run: not before this.
-    not_before: Option<DateTime<Utc>>,
+    /// After a failed run: not before this, and why.
+    put_off: Option<(DateTime<Utc>, String)>,
+    /// Keys have lost their right record: everything must be stated again.
+    restate: bool,
 }
 
 impl System {
@@ -97,14 +101,14 @@ struct SystemWork<'a> {
 #[async_trait]
 impl Work for SystemWork<'_> {
     async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
+        let name = self.system.name.as_str();
         let mut working = Vec::with_capacity(self.system.feeds.len());
         for (feed, account) in self.system.feeds.iter_mut().zip(self.accounts.iter_mut()) {
             let mut emitter = Emitter::open(runtime.emitter_context(), feed.name(), Arc::clone(&feed.topic)).await?;
             let all: Vec<u32> = (0..emitter.partitions()).collect();
             emitter.own(&all).await?;
-            working.push(Working { feed, emitter, account, not_before: None });
+            working.push(Working { system: name, feed, emitter, account, put_off: None, restate: false });
         }
-        let name = self.system.name.as_str();
         runtime.health.progressed(name, runtime.clock.now());
         let ended = match mode {
             Mode::Once => once(name, &mut working, runtime, stop).await,
@@ -125,14 +129,24 @@ async fn once(
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     answer_requests(system, working, runtime, stop).await?;
+    let mut failed = None;
     for work in working.iter_mut() {
         if stop.is_cancelled() {
             return Ok(());
         }
-        work.pass(&Ask::Changes, runtime, stop).await?;
-        runtime.health.progressed(system, runtime.clock.now());
+        let now = runtime.clock.now();
+        let ask = match work.due(runtime, now)? {
+            (due, ask) if due <= now => ask,
+            _ => Ask::Changes,
+        };
+        match work.pass(&ask, runtime, stop).await {
+            Ok(_) => runtime.health.progressed(system, runtime.clock.now()),
+            // The other feeds go on.
+            Err(error @ RunError::Source(_)) if error.can_pass().is_some() => failed = failed.or(Some(error)),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 async fn follow(
@@ -156,7 +170,10 @@ async fn follow(
                 wait = wait.min((due - now).to_std().unwrap_or_default());
             }
         }
-        runtime.health.progressed(system, runtime.clock.now());
+        match working.iter().find_map(|work| work.put_off.as_ref()) {
+            Some((_, reason)) => runtime.health.waiting(system, reason, runtime.clock.now()),
+            None => runtime.health.progressed(system, runtime.clock.now()),
+        }
         if wait.is_zero() {
             continue;
         }
@@ -175,11 +192,13 @@ async fn follow(
 
 impl Working<'_> {
     /// When the feed is due next, and what to ask. Missed runs are caught up once.
-    fn due(&self, runtime: &Runtime, now: DateTime<Utc>) -> Result<(DateTime<Utc>, Ask), RunError> {
-        let saved = runtime.state.positions.position(self.feed.name())?;
+    fn due(&mut self, runtime: &Runtime, now: DateTime<Utc>) -> Result<(DateTime<Utc>, Ask), RunError> {
+        self.restate |= self.emitter.take_forgotten() > 0;
+        let saved = self.saved(runtime)?;
         let (due, ask) = match saved {
-            None => (now, Ask::Changes),
+            None => (now, Ask::Everything),
             Some(SavedPosition { under_way: Some(ask), .. }) => (now, ask),
+            Some(_) if self.restate => (now, Ask::Everything),
             Some(SavedPosition { finished, reconciled, .. }) => {
                 let changes = next_run(&self.feed.schedule, finished, now);
                 let everything = self.feed.reconcile.as_ref().map(|schedule| next_run(schedule, reconciled, now));
@@ -189,17 +208,27 @@ impl Working<'_> {
                 }
             }
         };
-        Ok((self.not_before.map_or(due, |not_before| due.max(not_before)), ask))
+        Ok((self.put_off.as_ref().map_or(due, |(not_before, _)| due.max(*not_before)), ask))
+    }
+
+    /// Where the feed has got to. A position belongs to the lives of the topic it was saved with: in a new one nothing
+    /// has been said yet.
+    fn saved(&self, runtime: &Runtime) -> Result<Option<SavedPosition>, RunError> {
+        let saved = runtime.state.positions.position(self.feed.name())?;
+        Ok(saved.filter(|saved| saved.incarnations == self.incarnations()))
+    }
+
+    fn incarnations(&self) -> Vec<Incarnation> {
+        self.emitter.ends().into_iter().map(|(_, life, _)| life).collect()
     }
 
     /// A run on schedule: a system that is away is tried again, the others go on meanwhile.
     async fn scheduled(&mut self, ask: &Ask, runtime: &Runtime, stop: &CancellationToken) -> Result<(), RunError> {
         match self.pass(ask, runtime, stop).await {
-            Ok(_) => self.not_before = None,
+            Ok(_) => self.put_off = None,
             Err(error @ RunError::Source(_)) if error.can_pass().is_some() => {
-                // The pass itself has tried for as long as the policy says.
-                let wait = runtime.retry.most;
-                self.not_before = Some(runtime.clock.now() + wait);
+                let wait = runtime.retry.most.max(error.retry_after().unwrap_or_default());
+                self.put_off = Some((runtime.clock.now() + wait, error.to_string()));
                 tracing::warn!(source = self.feed.name(), error = %error, "run failed, going on with the next feed");
             }
             Err(error) => return Err(error),
@@ -229,7 +258,11 @@ async fn answer_requests(
         let mut done = Vec::new();
         for work in working.iter_mut() {
             if request.target == system || request.target == work.feed.name() {
-                done.push(work.act(&request, runtime, stop).await?);
+                match work.act(&request, runtime, stop).await? {
+                    Some(answer) => done.push(answer),
+                    // Told to stop in the middle: the next owner does it.
+                    None => return Ok(()),
+                }
             }
         }
         let answer = Answer {
@@ -248,7 +281,7 @@ impl Working<'_> {
         request: &Request,
         runtime: &Runtime,
         stop: &CancellationToken,
-    ) -> Result<Answer, RunError> {
+    ) -> Result<Option<Answer>, RunError> {
         let name = self.feed.name().to_owned();
         match &request.kind {
             RequestKind::Sync { window, everything } => {
@@ -257,20 +290,38 @@ impl Working<'_> {
                     (None, true) => Ask::Everything,
                     (None, false) => Ask::Changes,
                 };
-                match self.pass(&ask, runtime, stop).await {
-                    Ok(report) => Ok(Answer {
+                match self.asked_for(&ask, runtime, stop).await {
+                    Ok(report) if !report.ended => Ok(None),
+                    Ok(report) => Ok(Some(Answer {
                         done: true,
                         text: format!("{name}: {report}"),
                         details: serde_json::json!({ "feed": name, "counts": report.counts, "vanished": report.vanished }),
-                    }),
+                    })),
                     Err(error @ RunError::Source(_)) => {
                         let details = serde_json::json!({ "feed": name, "error": error.to_string() });
-                        Ok(Answer { done: false, text: format!("{name}: {error}"), details })
+                        Ok(Some(Answer { done: false, text: format!("{name}: {error}"), details }))
                     }
                     Err(error) => Err(error),
                 }
             }
-            RequestKind::Replay { letter, edited } => self.replay(letter, edited.as_ref(), runtime).await,
+            RequestKind::Replay { letter, edited } => self.replay(letter, edited.as_ref(), runtime).await.map(Some),
         }
+    }
+
+    /// A pass that was asked for; one under way that asks for less is finished first.
+    async fn asked_for(
+        &mut self,
+        ask: &Ask,
+        runtime: &Runtime,
+        stop: &CancellationToken,
+    ) -> Result<PassReport, RunError> {
+        let under_way = self.saved(runtime)?.and_then(|saved| saved.under_way);
+        if *ask == Ask::Everything && under_way.is_some_and(|under_way| under_way != Ask::Everything) {
+            let report = self.pass(ask, runtime, stop).await?;
+            if !report.ended {
+                return Ok(report);
+            }
+        }
+        self.pass(ask, runtime, stop).await
     }
 }

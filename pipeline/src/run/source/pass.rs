@@ -12,7 +12,7 @@ use super::{Vanished, Working};
 use crate::change::{Asked, Change, Incarnation};
 use crate::emitter::Stamp;
 use crate::ledger::Counts;
-use crate::operations::RunStart;
+use crate::operations::{RunOutcome, RunStart};
 use crate::reject::Reject;
 use crate::retry::{Action, Budget, Failure, Kind, Policy, Retry};
 use crate::run::{RunError, Runtime};
@@ -24,11 +24,13 @@ use crate::telemetry;
 const DELETES_AT_ONCE: usize = 1_000;
 
 /// A run that can't get on ends after this, so that its audit says so and other feeds get their turn; the next one goes on.
-const RUN_BUDGET: Budget = Budget { failures: Some(8), time: Some(Duration::from_secs(600)) };
+const RUN_BUDGET: Budget = Budget { failures: Some(6), time: Some(Duration::from_secs(60)) };
 
 /// What a pass came to.
 #[derive(Debug, Clone, Default)]
 pub struct PassReport {
+    /// It reached its end; otherwise it was told to stop and is taken up where it was.
+    pub ended: bool,
     /// What became of the records.
     pub counts: Counts,
     /// Entities that are known here and were absent from two complete passes in a row.
@@ -80,13 +82,18 @@ impl Working<'_> {
         let start = RunStart { id: &pass.run, source: &name, ask, window, started: pass.started };
         runtime.operations.begin_run(&start).await?;
         let ended = self.read_pages(&mut pass, stop).await;
-        let error = ended.as_ref().err().map(ToString::to_string);
+        let outcome = match &ended {
+            Ok(()) if pass.report.ended => RunOutcome::Success,
+            Ok(()) => RunOutcome::CutOff,
+            Err(error) => RunOutcome::Failed(error.to_string()),
+        };
+        if pass.ask == Ask::Everything && outcome == RunOutcome::Success {
+            self.restate = false;
+        }
         let report = &pass.report;
-        runtime
-            .operations
-            .end_run(&pass.run, runtime.clock.now(), &report.counts, report.vanished, error.as_deref())
-            .await?;
-        telemetry_of_run(&name, error.is_none());
+        let now = runtime.clock.now();
+        runtime.operations.end_run(&pass.run, now, &report.counts, report.vanished, &outcome).await?;
+        telemetry_of_run(&name, &outcome);
         self.account.write(runtime, false).await?;
         self.emitter.save_all()?;
         ended?;
@@ -105,10 +112,8 @@ impl Working<'_> {
     }
 
     fn begin<'a>(&self, ask: &Ask, runtime: &'a Runtime) -> Result<Pass<'a>, RunError> {
-        let incarnations: Vec<Incarnation> = self.emitter.ends().into_iter().map(|(_, life, _)| life).collect();
-        let saved = runtime.state.positions.position(self.feed.name())?;
-        // A position belongs to the lives of the topic it was saved with: in a new one nothing has been said yet.
-        let saved = saved.filter(|saved| saved.incarnations == incarnations);
+        let incarnations = self.incarnations();
+        let saved = self.saved(runtime)?;
         let (ask, asked, saved) = match (ask, saved) {
             (Ask::Window { .. }, saved) => (ask.clone(), Asked::Changes, saved),
             (_, None) => (Ask::Everything, Asked::Initial, None),
@@ -158,11 +163,12 @@ impl Working<'_> {
             if moves_position {
                 self.save(pass, next.clone(), end).await?;
             }
-            runtime.health.progressed(system_of(self.feed.name()), runtime.clock.now());
+            runtime.health.progressed(self.system, runtime.clock.now());
             if end {
                 if let Some(complete_to) = complete_to.filter(|_| moves_position) {
                     self.save_progress(pass, complete_to).await?;
                 }
+                pass.report.ended = true;
                 return Ok(());
             }
             if stop.is_cancelled() {
@@ -198,6 +204,7 @@ impl Working<'_> {
                     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                     tracing::warn!(source = self.feed.name(), attempt = retries.failures(), wait_ms, error = %error,
                         "source unavailable, trying again");
+                    runtime.health.waiting(self.system, &error.to_string(), runtime.clock.now());
                     metrics::counter!(telemetry::RETRIES, "component" => self.feed.name().to_owned()).increment(1);
                     tokio::select! {
                         () = runtime.clock.sleep(wait) => {}
@@ -352,14 +359,13 @@ fn run_policy(policy: &Policy) -> Policy {
     Policy { budget, ..policy.clone() }
 }
 
-fn telemetry_of_run(source: &str, success: bool) {
-    let success = if success { "true" } else { "false" };
+fn telemetry_of_run(source: &str, outcome: &RunOutcome) {
+    let success = match outcome {
+        RunOutcome::Success => "true",
+        RunOutcome::Failed(_) => "false",
+        RunOutcome::CutOff => return,
+    };
     metrics::counter!(telemetry::RUNS, "source" => source.to_owned(), "success" => success).increment(1);
-}
-
-/// A feed is named `<system>.<entity>`.
-fn system_of(feed: &str) -> &str {
-    feed.split_once('.').map_or(feed, |(system, _)| system)
 }
 
 /// The same raw record is rejected once.
