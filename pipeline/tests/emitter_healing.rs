@@ -29,7 +29,10 @@ async fn is_right(world: &World, key: &str, name: &str) {
     let last = records.last().unwrap();
     assert_eq!(common::entity_in::<Reason>(TOPIC, last.value.as_ref().unwrap()).name, name);
     let others = records[..records.len() - 1].iter().filter_map(|r| r.headers.text("version")?.parse::<i64>().ok());
-    assert!(others.max().is_none_or(|other| other < version_of(last)), "the right record must have the highest version");
+    assert!(
+        others.max().is_none_or(|other| other < version_of(last)),
+        "the right record must have the highest version"
+    );
 }
 
 #[tokio::test]
@@ -117,11 +120,8 @@ async fn a_foreign_value_of_a_new_key_can_be_deleted() {
     let mut owner = reasons_emitter(&process).await;
     owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
     let ours = world.records(TOPIC).await.remove(0);
-    let foreign = Append {
-        key: Bytes::from_static(b"stray"),
-        headers: Headers::default(),
-        ..late(&ours, "foreign", 0)
-    };
+    let foreign =
+        Append { key: Bytes::from_static(b"stray"), headers: Headers::default(), ..late(&ours, "foreign", 0) };
     world.log.append(vec![foreign]).await.unwrap();
     world.clock.advance(Duration::from_secs(6)).await;
     let emitted = owner.emit(vec![delete("stray")], &stamp(morning())).await.unwrap();

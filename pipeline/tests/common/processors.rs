@@ -111,12 +111,7 @@ impl Processor for Applicants {
         }
         table
     }
-    fn derive(
-        &self,
-        group: &Group<ats::Applicant>,
-        names: &Self::Tables,
-        out: &mut Outputs,
-    ) -> Result<(), Reject> {
+    fn derive(&self, group: &Group<ats::Applicant>, names: &Self::Tables, out: &mut Outputs) -> Result<(), Reject> {
         for input in &group.inputs {
             let applicant = &input.value;
             out.put(&register_applicant(applicant))?;

@@ -129,8 +129,7 @@ impl State {
             return Err(fenced());
         }
         let life: &Incarnation = &part.of.incarnation;
-        let moved =
-            Stored { incarnation: life.clone(), next: part.next, at_ms, sweeping: part.sweeping };
+        let moved = Stored { incarnation: life.clone(), next: part.next, at_ms, sweeping: part.sweeping };
         let there = stored.as_ref().filter(|there| there.incarnation == *life && there.sweeping == part.sweeping);
         let write = match there {
             Some(there) if there.next == part.expected => true,
@@ -258,11 +257,8 @@ impl Sink for Target {
     async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
         let rows = self.rows(&of.topic.name).into_iter();
         let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
-        let held = behind.take(limit).map(|(key, row)| Held {
-            key: super::key(&key),
-            version: row.version,
-            hash: row.hash,
-        });
+        let held =
+            behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
         Ok(Some(held.collect()))
     }
 
