@@ -208,11 +208,17 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// A newer version of these keys was delivered: older open letters of the component are superseded.
-    pub async fn delivered(&self, component: &str, delivered: &[(&str, Version)]) -> Result<u64, LetterError> {
+    /// These versions of these keys of a topic were delivered: older open letters of the component are superseded.
+    pub async fn delivered(
+        &self,
+        component: &str,
+        topic: &str,
+        delivered: &[(&str, Version)],
+    ) -> Result<u64, LetterError> {
         let filter = LetterFilter {
             state: Some(LetterState::Open),
             component: Some(component.to_owned()),
+            topic: Some(topic.to_owned()),
             ..LetterFilter::default()
         };
         if delivered.is_empty() || self.operations.count_letters(&filter).await? == 0 {
@@ -221,6 +227,9 @@ impl DeadLetters {
         let keys: Vec<&str> = delivered.iter().map(|(key, _)| *key).collect();
         let mut superseded = 0;
         for letter in self.operations.open_letters_of(component, &keys).await? {
+            if letter.topic.as_deref() != Some(topic) {
+                continue;
+            }
             let newer = delivered.iter().any(|(key, version)| {
                 Some(*key) == letter.key.as_deref() && letter.version.is_none_or(|v| v < version.0)
             });

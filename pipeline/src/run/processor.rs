@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::erased::AnyProcessor;
 use self::tables::ReferenceTables;
 use super::{Account, Mode, RunError, Runtime, Work, supervise};
+use crate::change::Incarnation;
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
 use crate::processor::Row;
@@ -179,10 +180,10 @@ impl Loop<'_> {
         let mut anew = Vec::new();
         for &number in &numbers {
             let at: Vec<TopicPartition> = self.inputs_of(number);
+            let committed = subscription.committed(&at).await?;
+            let whole = self.usable(&at, &committed).await?;
             let mark = self.present_mark(number).await?;
             let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
-            let committed = subscription.committed(&at).await?;
-            let whole = committed.iter().all(Option::is_some);
             let next = at.iter().zip(committed).filter_map(|(at, c)| Some((Arc::clone(&at.topic), c?.next))).collect();
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
             self.partitions.insert(number, Partition { next, mark, rows: BTreeMap::new() });
@@ -196,6 +197,30 @@ impl Loop<'_> {
             }
         }
         self.rederive(subscription, &anew).await
+    }
+
+    /// Whether reading can go on where it was committed: the places are there, and tombstones behind them still are.
+    async fn usable(&self, at: &[TopicPartition], committed: &[Option<Committed>]) -> Result<bool, RunError> {
+        let now_ms = self.runtime.clock.now().timestamp_millis();
+        for (at, committed) in at.iter().zip(committed) {
+            let Some(committed) = committed else { return Ok(false) };
+            let (life, at_ms) = committed.metadata.split_once('|').unwrap_or_default();
+            let bounds = self.runtime.log.ends(&at.topic).await?;
+            let bounds = bounds.get(at.partition as usize).copied();
+            if bounds.is_none_or(|bounds| committed.next > bounds.end) {
+                // It ends below what was read of it: a new incarnation begins.
+                self.runtime.state.incarnations.reached(at, &Incarnation(life.to_owned()), committed.next).await?;
+                return Ok(false);
+            }
+            let topic = schemas::catalogue().topic(&at.topic);
+            let tombstones_live =
+                topic.map_or(i64::MAX, |topic| i64::try_from(topic.delete_retention.as_millis()).unwrap_or(i64::MAX));
+            let away_ms = now_ms - at_ms.parse().unwrap_or(0);
+            if bounds.is_none_or(|bounds| committed.next < bounds.start) || away_ms > tombstones_live {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), RunError> {
@@ -243,12 +268,19 @@ impl Loop<'_> {
     }
 
     async fn commit(&mut self, subscription: &mut dyn Subscription) -> Result<(), RunError> {
+        // So that whoever comes next notices a topic that was made anew.
+        for emitter in self.outputs.values() {
+            for (at, life, end) in emitter.ends() {
+                self.runtime.state.incarnations.reached(&at, &life, end).await?;
+            }
+        }
+        let now_ms = self.runtime.clock.now().timestamp_millis();
         let mut offsets = Vec::new();
         for (number, partition) in &self.partitions {
             for (topic, next) in &partition.next {
                 let life = partition.mark.inputs.get(&**topic).map(ToString::to_string).unwrap_or_default();
                 let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
-                offsets.push((at, Committed { next: *next, metadata: life }));
+                offsets.push((at, Committed { next: *next, metadata: format!("{life}|{now_ms}") }));
             }
         }
         subscription.commit(&offsets).await?;

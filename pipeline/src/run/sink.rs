@@ -8,7 +8,7 @@ mod deliver;
 mod replay;
 mod sweep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,9 +149,12 @@ impl Loop<'_> {
                 }
                 Some(Event::Lost(partitions)) => self.revoked(&partitions).await?,
                 Some(Event::Records(records)) => {
-                    let records = self.gather(subscription, records, &mut next).await?;
-                    if !self.deliver(records, stop).await? {
-                        return Ok(());
+                    let mut records = VecDeque::from(self.gather(subscription, records, &mut next).await?);
+                    while !records.is_empty() {
+                        let batch = full_batch(&mut records, &self.task.limits);
+                        if !self.deliver(batch, stop).await? {
+                            return Ok(());
+                        }
                     }
                     self.commit(subscription).await?;
                 }
@@ -230,14 +233,15 @@ impl Loop<'_> {
 
     /// Where to go on. A void offset means: from the start, and the topic wins whatever its version.
     fn judge(&self, of: &Assigned, stored: Option<Stored>, bounds: Ends) -> (Offset, Option<Sweep>) {
-        let Some(stored) = stored else { return (Offset::START, None) };
+        let Some(stored) = stored else { return (bounds.start, None) };
         let away_ms = self.runtime.clock.now().timestamp_millis() - stored.at_ms;
         let tombstones_gone = away_ms > i64::try_from(of.topic.delete_retention.as_millis()).unwrap_or(i64::MAX);
-        let void = stored.incarnation != of.incarnation || stored.next > bounds.end;
+        let outside = stored.next > bounds.end || stored.next < bounds.start;
+        let void = stored.incarnation != of.incarnation || outside;
         if void || stored.sweeping || tombstones_gone {
             tracing::warn!(sink = &*self.task.name, topic = %of.topic.name, partition = of.partition, void, tombstones_gone,
                 "the target is compared with the whole topic");
-            return (Offset::START, Some(Sweep::until(bounds.end)));
+            return (bounds.start, Some(Sweep::until(bounds.end)));
         }
         (stored.next, None)
     }
@@ -297,6 +301,21 @@ impl Loop<'_> {
         self.caught_up().await?;
         Ok(())
     }
+}
+
+/// The log hands out as much as it likes: takes no more than a batch may hold, and at least one record.
+fn full_batch(records: &mut VecDeque<Record>, limits: &SinkLimits) -> Vec<Record> {
+    let mut batch = Vec::with_capacity(records.len().min(limits.records));
+    let mut bytes = 0;
+    while let Some(record) = records.pop_front() {
+        bytes += record.size();
+        if !batch.is_empty() && (batch.len() >= limits.records || bytes > limits.bytes) {
+            records.push_front(record);
+            break;
+        }
+        batch.push(record);
+    }
+    batch
 }
 
 /// What the group's commit says, for targets that keep no offsets.

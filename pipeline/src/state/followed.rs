@@ -136,11 +136,16 @@ async fn follow(log: Arc<dyn Log>, topic: Arc<str>, held: Arc<Mutex<Held>>, take
 }
 
 async fn reader(log: &dyn Log, topic: &Arc<str>, held: &Mutex<Held>) -> Result<Box<dyn Reader>, LogError> {
+    // What retention has taken, if somebody set it, isn't there to be read.
+    let bounds = log.ends(topic).await?;
     let from: Vec<(TopicPartition, Offset)> = lock(held)
         .next
         .iter()
+        .zip(bounds)
         .zip(0u32..)
-        .map(|(next, partition)| (TopicPartition { topic: Arc::clone(topic), partition }, *next))
+        .map(|((next, bounds), partition)| {
+            (TopicPartition { topic: Arc::clone(topic), partition }, (*next).max(bounds.start))
+        })
         .collect();
     log.read(&from).await
 }

@@ -84,6 +84,13 @@ impl SchemaStore {
         Ok(schema)
     }
 
+    /// The id under which a schema that was looked up here is known.
+    pub fn id_of(&self, schema: &Arc<Schema>) -> SchemaId {
+        let parsed = self.parsed.read().unwrap_or_else(PoisonError::into_inner);
+        let known = parsed.iter().find(|(_, known)| Arc::ptr_eq(known, schema)).map(|(id, _)| *id);
+        known.unwrap_or_else(|| schema.id_without_registry())
+    }
+
     fn remember(&self, id: SchemaId, schema: Arc<Schema>) {
         self.parsed.write().unwrap_or_else(PoisonError::into_inner).insert(id, schema);
     }

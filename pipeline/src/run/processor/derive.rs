@@ -45,9 +45,15 @@ impl Loop<'_> {
     /// Derives the groups that the records touch, from the latest record of each key.
     pub(super) async fn derive_records(&mut self, records: Vec<Record>) -> Result<(), RunError> {
         let mut counts = Counts { read: records.len() as u64, ..Counts::default() };
+        let overtaking = overtaking(&records);
         let aside = self.derive_and_emit(records, &mut counts).await?;
         self.write_letters(aside, counts.read).await?;
-        self.account.book(&counts)
+        self.account.book(&counts)?;
+        for (topic, keys) in &overtaking {
+            let keys: Vec<(&str, Version)> = keys.iter().map(|(key, version)| (key.as_str(), *version)).collect();
+            self.runtime.letters.delivered(self.processor.name(), topic, &keys).await?;
+        }
+        Ok(())
     }
 
     /// Derives and emits; answers what must be set aside before offsets move.
@@ -251,6 +257,18 @@ impl Loop<'_> {
         tracing::warn!(processor = name, rejected = letters.len(), "records were set aside in the dead letters");
         Ok(())
     }
+}
+
+/// The keys of a batch with their versions: older letters for them have nothing left to mend.
+fn overtaking(records: &[Record]) -> BTreeMap<Arc<str>, BTreeMap<String, Version>> {
+    let mut overtaking: BTreeMap<Arc<str>, BTreeMap<String, Version>> = BTreeMap::new();
+    for record in records {
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        if let (Some(key), Some(version)) = (key, version_of(record)) {
+            overtaking.entry(Arc::clone(&record.at.topic)).or_default().insert(key.to_owned(), version);
+        }
+    }
+    overtaking
 }
 
 fn with_time(change: Change, time: Option<DateTime<Utc>>) -> Change {

@@ -38,11 +38,6 @@ impl Loop<'_> {
                 partition.mark = mark.clone();
                 partition.next = ends.iter().map(|(at, end)| (Arc::clone(&at.topic), *end)).collect();
             }
-            for emitter in self.outputs.values() {
-                for (at, life, end) in emitter.ends() {
-                    self.runtime.state.incarnations.reached(&at, &life, end).await?;
-                }
-            }
             self.runtime.state.positions.save_mark(self.processor.name(), number, &mark).await?;
             for (at, end) in ends {
                 subscription.start(&at, end).await?;
@@ -87,7 +82,13 @@ impl Loop<'_> {
         if left.is_empty() {
             return Ok(());
         }
-        let open: Vec<_> = from.iter().filter(|(at, _)| left.contains_key(at)).cloned().collect();
+        let mut open = Vec::new();
+        for (at, from) in from.iter().filter(|(at, _)| left.contains_key(at)) {
+            // What retention has taken, if somebody set it, isn't there to be read.
+            let bounds = self.runtime.log.ends(&at.topic).await?;
+            let start = bounds.get(at.partition as usize).map_or(*from, |bounds| bounds.start);
+            open.push((at.clone(), start.max(*from)));
+        }
         let ends = left.clone();
         let mut reader = self.runtime.log.read(&open).await?;
         let mut waiting: Vec<Record> = Vec::with_capacity(AT_ONCE);

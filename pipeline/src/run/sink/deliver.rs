@@ -25,24 +25,37 @@ impl Loop<'_> {
         let (batch, unusable) = batch(self.runtime, &self.places, records, &mut counts).await?;
         let name = self.task.name.to_string();
         metrics::histogram!(telemetry::BATCH_RECORDS, "component" => name.clone()).record(counts.read as f64);
+        self.note_seen(&batch, &unusable);
         self.set_aside_unusable(unusable, counts.read).await?;
         let Some(delivered) = self.apply(batch, &mut counts, stop).await? else { return Ok(false) };
         for part in &delivered.parts {
             if let Some(place) = self.places.get_mut(&part.of.at()) {
                 place.next = part.next;
-                if let Some(sweep) = &mut place.sweep {
-                    sweep.seen(part.deliveries.iter().filter(|d| d.payload.is_some()).map(|d| &d.key));
-                }
             }
         }
         self.account.book(&counts)?;
-        let keys: Vec<(&str, Version)> =
-            delivered.parts.iter().flat_map(|part| &part.deliveries).map(|d| (d.key.as_str(), d.version)).collect();
-        self.runtime.letters.delivered(&self.task.name, &keys).await?;
+        for part in &delivered.parts {
+            let keys: Vec<(&str, Version)> = part.deliveries.iter().map(|d| (d.key.as_str(), d.version)).collect();
+            self.runtime.letters.delivered(&self.task.name, &part.of.topic.name, &keys).await?;
+        }
         let took = (self.runtime.clock.now() - began).to_std().unwrap_or_default();
         metrics::histogram!(telemetry::BATCH_SECONDS, "component" => name).record(took.as_secs_f64());
         tracing::debug!(sink = &*self.task.name, rows = counts.read, delivered = counts.delivered, "batch applied");
         Ok(true)
+    }
+
+    /// The topic holds these keys, also those that the target won't take: a sweep leaves them alone.
+    fn note_seen(&mut self, batch: &Batch, unusable: &[Unusable]) {
+        for part in &batch.parts {
+            if let Some(sweep) = self.places.get_mut(&part.of.at()).and_then(|place| place.sweep.as_mut()) {
+                sweep.seen(part.deliveries.iter().filter(|d| d.payload.is_some()).map(|d| &d.key));
+            }
+        }
+        for unusable in unusable {
+            if let Some(sweep) = self.places.get_mut(&unusable.at).and_then(|place| place.sweep.as_mut()) {
+                sweep.seen(unusable.reject.key.iter());
+            }
+        }
     }
 
     /// Applies a batch, whatever it takes. Answers what was applied of it; `None`: told to stop meanwhile.
@@ -108,6 +121,13 @@ impl Loop<'_> {
     /// Writes letters for what the target can't take, and takes it out of the batch.
     async fn set_aside(&self, batch: &mut Batch, rejected: &[Rejected], of: u64) -> Result<u64, RunError> {
         self.runtime.rejects.check(&self.task.name, of, rejected.iter().map(|r| r.reason.code))?;
+        if rejected.is_empty() {
+            return Err(RunError::Refused {
+                component: self.task.name.to_string(),
+                reason: "the sink rejected a batch without saying which records".into(),
+                hint: "this is a mistake in the program".into(),
+            });
+        }
         let mut letters = Vec::with_capacity(rejected.len());
         for reject in rejected {
             let delivery = batch
@@ -178,7 +198,8 @@ impl Loop<'_> {
         payload: Option<&Payload>,
         version: Version,
     ) -> Letter {
-        let raw = payload.map(|payload| schemas::frame(payload.schema.id_without_registry(), &payload.body));
+        let raw =
+            payload.map(|payload| schemas::frame(self.runtime.state.schemas.id_of(&payload.schema), &payload.body));
         let reject = Reject::new(Some(key.clone()), reason, raw.unwrap_or_default());
         self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version)
     }

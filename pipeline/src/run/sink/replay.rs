@@ -12,7 +12,7 @@ use crate::operations::LetterState;
 use crate::processor::Payload;
 use crate::run::RunError;
 use crate::sink::{Batch, Delivery, Part, SinkError};
-use crate::state::{Answer, RequestKind};
+use crate::state::{Answer, RequestKind, StateError};
 
 impl Loop<'_> {
     /// Does what was asked of this sink; requests for partitions that others hold are left to them.
@@ -81,7 +81,13 @@ impl Loop<'_> {
         let group_fields = topic.entity().map_or(1, |entity| entity.group_fields);
         let partition = schemas::partition_of(key.prefix(group_fields).as_bytes(), partitions);
         let Ok(raw) = letter.contents.bytes() else { return Ok(None) };
-        let payload = if raw.is_empty() { None } else { self.payload(&raw).await? };
+        let payload = if raw.is_empty() {
+            None
+        } else {
+            // What can't be read is no delete.
+            let Some(payload) = self.payload(&raw).await? else { return Ok(None) };
+            Some(payload)
+        };
         let hash = letter.hash.as_deref().and_then(|hash| hash.parse().ok());
         let offset = letter.place.map_or_else(Default::default, |(_, offset)| offset);
         let at = TopicPartition::new(topic.name.as_str(), partition);
@@ -90,7 +96,11 @@ impl Loop<'_> {
 
     async fn payload(&self, raw: &[u8]) -> Result<Option<Payload>, RunError> {
         let Ok((id, body)) = schemas::unframe(raw) else { return Ok(None) };
-        let schema = self.runtime.state.schemas.schema(id).await?;
+        let schema = match self.runtime.state.schemas.schema(id).await {
+            Ok(schema) => schema,
+            Err(StateError::UnknownSchema { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let body = bytes::Bytes::copy_from_slice(body);
         Ok(schemas::check(&schema, &body).is_ok().then_some(Payload { schema, body }))
     }

@@ -1,0 +1,250 @@
+//! The loop of processors: outputs are a function of the latest inputs; only the difference is written.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::processors::{Applicants, Reasons, applicant, applicant_id, milestone, milestone_id};
+use common::{World, delete, key_of, morning, put, reason, stamp};
+use pipeline::change::Change;
+use pipeline::clock::Clock;
+use pipeline::emitter::Emitter;
+use pipeline::log::memory::{Fault, When};
+use pipeline::run::{AnyProcessor, Mode, ProcessorTask, RunError, Runtime};
+use schemas::records::register;
+use tokio_util::sync::CancellationToken;
+
+const INPUT: &str = "ats.reason";
+const OUTPUT: &str = "register.reason";
+
+/// What a source would have written.
+async fn given(world: &World, topic: &str, changes: Vec<Change>) {
+    let process = world.process("source").await;
+    let mut emitter = Emitter::open(process.emitter_context(), topic, common::topic(topic)).await.unwrap();
+    let all: Vec<u32> = (0..emitter.partitions()).collect();
+    emitter.own(&all).await.unwrap();
+    for change in changes {
+        let emitted = emitter.emit(vec![change], &stamp(world.clock.now())).await.unwrap();
+        assert!(emitted.rejects.is_empty(), "{:?}", emitted.rejects);
+    }
+    for (at, life, end) in emitter.ends() {
+        process.state.incarnations.reached(&at, &life, end).await.unwrap();
+    }
+}
+
+async fn once(world: &World, process: &Runtime, processor: Arc<dyn AnyProcessor>) -> Result<(), RunError> {
+    world.drive(ProcessorTask { processor }.run(process, Mode::Once, &CancellationToken::new())).await
+}
+
+fn follow(
+    processor: Arc<dyn AnyProcessor>,
+    process: &Runtime,
+    stop: &CancellationToken,
+) -> tokio::task::JoinHandle<Result<(), RunError>> {
+    let (process, stop) = (process.clone(), stop.clone());
+    tokio::spawn(async move { ProcessorTask { processor }.run(&process, Mode::Follow, &stop).await })
+}
+
+async fn names(world: &World) -> BTreeMap<String, String> {
+    let reasons = world.table::<register::Reason>(OUTPUT).await;
+    reasons.into_iter().map(|(key, reason)| (key, reason.name)).collect()
+}
+
+fn expect(rows: &[(&str, &str)]) -> BTreeMap<String, String> {
+    rows.iter().map(|(key, name)| ((*key).to_owned(), (*name).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn only_the_difference_is_written_tombstones_included() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason("r1", "a")), put(&reason("r2", "b"))]).await;
+    let reasons = Arc::new(Reasons::default());
+    once(&world, &world.process("one").await, reasons.clone()).await.unwrap();
+    assert_eq!(names(&world).await, expect(&[("r1", "A"), ("r2", "B")]));
+    // The case of a name doesn't matter downstream.
+    given(&world, INPUT, vec![put(&reason("r1", "A")), delete("r2")]).await;
+    once(&world, &world.process("two").await, reasons).await.unwrap();
+    let records = world.records(OUTPUT).await;
+    assert_eq!(records.iter().map(key_of).collect::<Vec<_>>(), ["r1", "r2", "r2"]);
+    assert!(records[2].value.is_none());
+    assert_eq!(world.booked("reasons").await.read, 4);
+}
+
+#[tokio::test]
+async fn the_register_is_the_same_in_any_order_of_arrival() {
+    let steps = || {
+        vec![
+            ("ats.applicant", put(&applicant(1, "Ada", &[1, 2]))),
+            ("ats.applicant", put(&applicant(2, "Grace", &[1]))),
+            ("ats.milestone", put(&milestone(1, "Applied"))),
+            ("ats.milestone", put(&milestone(2, "Hired"))),
+        ]
+    };
+    let mut registers = Vec::new();
+    for order in [[0, 1, 2, 3], [2, 3, 0, 1], [3, 0, 2, 1], [1, 3, 0, 2]] {
+        let world = World::new().await;
+        let process = world.process("one").await;
+        let stop = CancellationToken::new();
+        let task = follow(Arc::new(Applicants), &process, &stop);
+        for step in order {
+            let (topic, change) = steps().remove(step);
+            given(&world, topic, vec![change]).await;
+            // The processor may see it now, or with the next.
+            world.drive(tokio::time::sleep(Duration::from_millis(5))).await;
+        }
+        world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == 3).await;
+        stop.cancel();
+        world.drive(task).await.unwrap().unwrap();
+        let applicants = world.table::<register::Applicant>("register.applicant").await;
+        registers.push((applicants, world.table::<register::Milestone>("register.milestone").await));
+    }
+    assert!(registers.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[tokio::test]
+async fn a_table_that_changes_derives_all_again() {
+    let world = World::new().await;
+    given(&world, "ats.milestone", vec![put(&milestone(1, "Applied"))]).await;
+    given(&world, "ats.applicant", vec![put(&applicant(1, "Ada", &[1, 2])), put(&applicant(2, "Grace", &[1]))]).await;
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    let task = follow(Arc::new(Applicants), &process, &stop);
+    world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == 2).await;
+    given(&world, "ats.milestone", vec![put(&milestone(1, "Asked")), put(&milestone(2, "Hired"))]).await;
+    let notes = async || {
+        let rows = world.table::<register::Milestone>("register.milestone").await;
+        rows.into_values().map(|row| (row.applicant_id, row.notes.unwrap())).collect::<Vec<_>>()
+    };
+    let ada = |name: &str| (applicant_id(1), name.to_owned());
+    world.until(async || notes().await == [ada("Asked"), ada("Hired"), (applicant_id(2), "Asked".to_owned())]).await;
+    // The applicants themselves haven't changed.
+    assert_eq!(world.records("register.applicant").await.len(), 2);
+    // A milestone that leaves the table leaves the register.
+    given(&world, "ats.milestone", vec![delete(&milestone_id(1))]).await;
+    world.until(async || notes().await == [ada("Hired")]).await;
+    stop.cancel();
+    world.drive(task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_without_changes_derives_nothing() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason("r1", "a"))]).await;
+    let reasons = Arc::new(Reasons::default());
+    once(&world, &world.process("one").await, reasons.clone()).await.unwrap();
+    let before = reasons.derived();
+    once(&world, &world.process("two").await, reasons.clone()).await.unwrap();
+    assert_eq!(reasons.derived(), before);
+}
+
+#[tokio::test]
+async fn a_raised_version_derives_all_again_and_writes_nothing_that_is_the_same() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason("r1", "a")), put(&reason("r2", "b"))]).await;
+    let reasons = Arc::new(Reasons::default());
+    once(&world, &world.process("one").await, reasons.clone()).await.unwrap();
+    let before = reasons.derived();
+    reasons.raise();
+    once(&world, &world.process("two").await, reasons.clone()).await.unwrap();
+    assert_eq!(reasons.derived(), before + 2);
+    assert_eq!(world.records(OUTPUT).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_output_that_was_made_anew_is_written_again() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason("r1", "a"))]).await;
+    let reasons = Arc::new(Reasons::default());
+    once(&world, &world.process("one").await, reasons.clone()).await.unwrap();
+    world.log.recreate_topic(OUTPUT, 1);
+    once(&world, &world.process("two").await, reasons).await.unwrap();
+    assert_eq!(names(&world).await, expect(&[("r1", "A")]));
+}
+
+#[tokio::test]
+async fn groups_without_inputs_are_derived_as_empty_when_an_input_was_made_anew() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason("r1", "a")), put(&reason("r2", "b")), put(&reason("r3", "c"))]).await;
+    let reasons = Arc::new(Reasons::default());
+    once(&world, &world.process("one").await, reasons.clone()).await.unwrap();
+    world.log.recreate_topic(INPUT, 1);
+    given(&world, INPUT, vec![put(&reason("r2", "b"))]).await;
+    once(&world, &world.process("two").await, reasons).await.unwrap();
+    assert_eq!(names(&world).await, expect(&[("r2", "B")]));
+}
+
+#[tokio::test]
+async fn a_reject_leaves_the_last_outputs() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason("r1", "a")), put(&reason("r2", "b"))]).await;
+    let reasons = Arc::new(Reasons::default());
+    let process = world.process("one").await;
+    once(&world, &process, reasons.clone()).await.unwrap();
+    given(&world, INPUT, vec![put(&reason("r1", "bad")), put(&reason("r3", "c"))]).await;
+    once(&world, &process, reasons.clone()).await.unwrap();
+    assert_eq!(names(&world).await, expect(&[("r1", "A"), ("r2", "B"), ("r3", "C")]));
+    let letters = world.letters().await;
+    assert_eq!((letters.len(), letters[0].component.as_str(), letters[0].code.as_str()), (1, "reasons", "bad_name"));
+    assert_eq!((letters[0].topic.as_deref(), letters[0].key.as_deref()), (Some(INPUT), Some("r1")));
+    // The next good record of the key settles it.
+    given(&world, INPUT, vec![put(&reason("r1", "good"))]).await;
+    once(&world, &process, reasons).await.unwrap();
+    assert_eq!(names(&world).await["r1"], "GOOD");
+    assert_eq!(world.letters().await[0].state.as_str(), "superseded");
+}
+
+#[tokio::test]
+async fn a_crash_between_outputs_and_commit_writes_nothing_new() {
+    for (topic, when) in [(OUTPUT, When::After), ("muster.positions", When::Before), ("muster.positions", When::After)] {
+        let world = World::new().await;
+        given(&world, INPUT, vec![put(&reason("r1", "a")), put(&reason("r2", "b"))]).await;
+        let reasons = Arc::new(Reasons::default());
+        let process = world.process("one").await;
+        let stop = CancellationToken::new();
+        common::fail_append(&world.log, topic, 0, when, Fault::Crash);
+        let crashed = follow(reasons.clone(), &process, &stop);
+        world.until(async || world.records(OUTPUT).await.len() == 2).await;
+        world.drive(tokio::time::sleep(Duration::from_millis(20))).await;
+        crashed.abort();
+        assert!(crashed.await.unwrap_err().is_cancelled());
+        common::no_faults(&world.log);
+        once(&world, &world.process("two").await, reasons).await.unwrap();
+        assert_eq!(world.records(OUTPUT).await.len(), 2, "{topic} {when:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_processes_share_the_partitions_and_a_rebalance_loses_nothing() {
+    let world = World::spread().await;
+    let people = |from: u32, to: u32, name: &str| (from..to).map(|n| put(&applicant(n, name, &[1]))).collect();
+    given(&world, "ats.milestone", vec![put(&milestone(1, "Applied"))]).await;
+    given(&world, "ats.applicant", people(0, 40, "Ada")).await;
+    let (one, two) = (world.process("one").await, world.process("two").await);
+    let (stop_one, stop_two) = (CancellationToken::new(), CancellationToken::new());
+    let first = follow(Arc::new(Applicants), &one, &stop_one);
+    // The second comes while the first has batches in its hands.
+    world.until(async || !world.records("register.milestone").await.is_empty()).await;
+    let second = follow(Arc::new(Applicants), &two, &stop_two);
+    world.until(async || world.log.members("muster.applicants") == 2).await;
+    given(&world, "ats.applicant", people(20, 60, "Grace")).await;
+    world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == 60).await;
+    stop_one.cancel();
+    world.drive(first).await.unwrap().unwrap();
+    given(&world, "ats.applicant", people(0, 20, "Jean")).await;
+    let first_names = async || {
+        let rows = world.table::<register::Applicant>("register.applicant").await;
+        rows.into_values().fold(BTreeMap::new(), |mut counts, row| {
+            *counts.entry(row.first_name).or_insert(0) += 1;
+            counts
+        })
+    };
+    let wanted = BTreeMap::from([("Grace".to_owned(), 40), ("Jean".to_owned(), 20)]);
+    world.until(async || first_names().await == wanted).await;
+    stop_two.cancel();
+    world.drive(second).await.unwrap().unwrap();
+    assert_eq!(world.records("register.milestone").await.len(), 60, "nothing was written twice");
+    assert!(world.clock.now() > morning());
+}

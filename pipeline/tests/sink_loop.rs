@@ -1,0 +1,223 @@
+//! The loop of sinks: the latest of each key, offsets in the target, a bad system waited for.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::sink::{Target, Trouble, task};
+use common::{World, delete, put, reason, reasons_emitter, stamp};
+use pipeline::change::Change;
+use pipeline::clock::Clock;
+use pipeline::log::Offset;
+use pipeline::run::{Mode, RunError, Runtime, SinkLimits, SinkTask, Standing};
+use tokio_util::sync::CancellationToken;
+
+const TOPIC: &str = "ats.reason";
+
+async fn given(world: &World, changes: Vec<Change>) {
+    let process = world.process("source").await;
+    let mut emitter = reasons_emitter(&process).await;
+    for change in changes {
+        emitter.emit(vec![change], &stamp(world.clock.now())).await.unwrap();
+    }
+    for (at, life, end) in emitter.ends() {
+        process.state.incarnations.reached(&at, &life, end).await.unwrap();
+    }
+}
+
+async fn once(world: &World, process: &Runtime, task: SinkTask) -> Result<(), RunError> {
+    world.drive(task.run(process, Mode::Once, &CancellationToken::new())).await
+}
+
+fn follow(
+    task: SinkTask,
+    process: &Runtime,
+    stop: &CancellationToken,
+) -> tokio::task::JoinHandle<Result<(), RunError>> {
+    let (process, stop) = (process.clone(), stop.clone());
+    tokio::spawn(async move { task.run(&process, Mode::Follow, &stop).await })
+}
+
+#[tokio::test]
+async fn the_latest_of_each_key_is_delivered() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a")), put(&reason("r2", "b")), put(&reason("r1", "c")), delete("r2")]).await;
+    let target = Target::new(&world.clock);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r1"]);
+    let booked = world.booked("register").await;
+    assert_eq!((booked.read, booked.delivered, booked.superseded), (4, 2, 2));
+}
+
+#[tokio::test]
+async fn batches_are_bounded() {
+    let world = World::new().await;
+    given(&world, (0..7).map(|n| put(&reason(&format!("r{n}"), "a"))).collect()).await;
+    world.log.set_delivery(std::sync::Arc::new(|_| pipeline::log::memory::Delivery::Now));
+    let target = Target::new(&world.clock);
+    let limits = SinkLimits { records: 3, ..SinkLimits::default() };
+    let small = SinkTask { limits, ..task(&target, &[TOPIC]) };
+    once(&world, &world.process("one").await, small).await.unwrap();
+    assert_eq!(target.keys(TOPIC).len(), 7);
+    assert!(target.batches().iter().all(|batch| *batch <= 3), "{:?}", target.batches());
+}
+
+#[tokio::test]
+async fn delivery_resumes_where_the_target_says() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a")), put(&reason("r2", "b"))]).await;
+    let target = Target::new(&world.clock);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.next(TOPIC), Some(Offset(2)));
+    // What the group remembers doesn't count.
+    world.log.forget_group("muster.register");
+    given(&world, vec![put(&reason("r3", "c"))]).await;
+    once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.batches(), [2, 1]);
+    assert_eq!(target.keys(TOPIC), ["r1", "r2", "r3"]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_to_have_been_written() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let target = Target::new(&world.clock);
+    target.meets([Trouble::LostAnswer]);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r1"]);
+    let booked = world.booked("register").await;
+    assert_eq!((booked.read, booked.unchanged), (1, 1));
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_is_waited_for() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let target = Target::new(&world.clock);
+    target.meets([Trouble::Away; 8]);
+    let began = world.clock.now();
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    let running = follow(task(&target, &[TOPIC]), &process, &stop);
+    world
+        .until(async || matches!(process.health.components()["register"].standing, Standing::Waiting { .. }))
+        .await;
+    world.until(async || target.keys(TOPIC) == ["r1"]).await;
+    world.until(async || process.health.components()["register"].standing == Standing::Running).await;
+    assert!((world.clock.now() - began).num_seconds() > 5, "tries have waits between them");
+    stop.cancel();
+    world.drive(running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_while_the_target_is_away_ends_promptly_and_loses_nothing() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let target = Target::new(&world.clock);
+    target.meets([Trouble::Away; 1_000]);
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    let running = follow(task(&target, &[TOPIC]), &process, &stop);
+    world
+        .until(async || matches!(process.health.components()["register"].standing, Standing::Waiting { .. }))
+        .await;
+    stop.cancel();
+    // No time passes.
+    tokio::time::timeout(std::time::Duration::from_secs(5), running).await.unwrap().unwrap().unwrap();
+    let well = Target::new(&world.clock);
+    once(&world, &world.process("two").await, task(&well, &[TOPIC])).await.unwrap();
+    assert_eq!(well.keys(TOPIC), ["r1"]);
+}
+
+#[tokio::test]
+async fn a_partition_that_another_owner_has_is_given_back() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let target = Target::new(&world.clock);
+    target.meets([Trouble::Fenced]);
+    let process = world.process("one").await;
+    // It comes back with a later claim of its own, since nobody else is in the group.
+    once(&world, &process, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r1"]);
+    assert_eq!(world.records("muster.tasks").await.iter().filter(|r| common::key_of(r).starts_with("register|")).count(), 2);
+}
+
+#[tokio::test]
+async fn all_changes_again_change_nothing() {
+    let world = World::new().await;
+    given(&world, (0..30).map(|n| put(&reason(&format!("r{n}"), "a"))).collect()).await;
+    let target = Target::new(&world.clock);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    let before = target.rows(TOPIC);
+    target.rewind();
+    once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.rows(TOPIC), before);
+    assert_eq!((target.totals().delivered, target.totals().unchanged), (30, 30));
+}
+
+#[tokio::test]
+async fn every_record_twice_is_as_once() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a")), put(&reason("r1", "b")), put(&reason("r2", "c")), delete("r2")]).await;
+    let again = Target::new(&world.clock);
+    world.log.set_delivery(std::sync::Arc::new(|record| match &*record.at.topic {
+        TOPIC => pipeline::log::memory::Delivery::Twice,
+        _ => pipeline::log::memory::Delivery::Now,
+    }));
+    let limits = SinkLimits { records: 1, ..SinkLimits::default() };
+    once(&world, &world.process("one").await, SinkTask { limits, ..task(&again, &[TOPIC]) }).await.unwrap();
+    let row = again.row(TOPIC, "r1").unwrap();
+    assert_eq!((again.keys(TOPIC), row.body), (vec!["r1".to_owned()], Some(common::body(&reason("r1", "b")))));
+    world.booked("register").await;
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_anew_is_swept() {
+    let world = World::new().await;
+    let all = || (0..6).map(|n| put(&reason(&format!("r{n}"), "a"))).collect::<Vec<_>>();
+    given(&world, all()).await;
+    let target = Target::new(&world.clock);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    world.log.recreate_topic(TOPIC, 1);
+    // Its clock is behind, so its versions are lower: the topic wins all the same.
+    world.clock.set(common::morning() - chrono::TimeDelta::hours(1));
+    let mut four = all().split_off(2);
+    four.push(put(&reason("r5", "b")));
+    given(&world, four).await;
+    once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r2", "r3", "r4", "r5"]);
+    assert_eq!(target.row(TOPIC, "r5").unwrap().body, Some(common::body(&reason("r5", "b"))));
+    world.booked("register").await;
+}
+
+#[tokio::test]
+async fn a_sweep_that_would_delete_too_much_refuses() {
+    let world = World::new().await;
+    given(&world, (0..6).map(|n| put(&reason(&format!("r{n}"), "a"))).collect()).await;
+    let target = Target::new(&world.clock);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    world.log.recreate_topic(TOPIC, 1);
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let refused = once(&world, &world.process("two").await, task(&target, &[TOPIC])).await;
+    assert!(matches!(&refused, Err(RunError::Refused { hint, .. }) if hint.contains("sweep_percent")), "{refused:?}");
+    assert_eq!(target.keys(TOPIC).len(), 6);
+    // The decision is asked for again after a restart, not forgotten.
+    let refused = once(&world, &world.process("three").await, task(&target, &[TOPIC])).await;
+    assert!(matches!(refused, Err(RunError::Refused { .. })), "{refused:?}");
+    let limits = SinkLimits { sweep_percent: 100, ..SinkLimits::default() };
+    let allowed = SinkTask { limits, ..task(&target, &[TOPIC]) };
+    once(&world, &world.process("four").await, allowed).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r1"]);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_rows_whose_record_the_target_will_not_take() {
+    let world = World::new().await;
+    given(&world, (0..6).map(|n| put(&reason(&format!("r{n}"), "a"))).collect()).await;
+    let target = Target::new(&world.clock);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    world.log.recreate_topic(TOPIC, 1);
+    given(&world, (0..6).map(|n| put(&reason(&format!("r{n}"), "b"))).collect()).await;
+    target.refuses(&["r3"]);
+    once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC).len(), 6, "the topic holds r3, the target its older row");
+}
