@@ -37,6 +37,10 @@ fn follow(
     tokio::spawn(async move { task.run(&process, Mode::Follow, &stop).await })
 }
 
+fn standing(process: &Runtime) -> Option<Standing> {
+    process.health.components().remove("register").map(|health| health.standing)
+}
+
 #[tokio::test]
 async fn the_latest_of_each_key_is_delivered() {
     let world = World::new().await;
@@ -52,7 +56,6 @@ async fn the_latest_of_each_key_is_delivered() {
 async fn batches_are_bounded() {
     let world = World::new().await;
     given(&world, (0..7).map(|n| put(&reason(&format!("r{n}"), "a"))).collect()).await;
-    world.log.set_delivery(std::sync::Arc::new(|_| pipeline::log::memory::Delivery::Now));
     let target = Target::new(&world.clock);
     let limits = SinkLimits { records: 3, ..SinkLimits::default() };
     let small = SinkTask { limits, ..task(&target, &[TOPIC]) };
@@ -98,11 +101,9 @@ async fn a_target_that_is_away_is_waited_for() {
     let process = world.process("one").await;
     let stop = CancellationToken::new();
     let running = follow(task(&target, &[TOPIC]), &process, &stop);
-    world
-        .until(async || matches!(process.health.components()["register"].standing, Standing::Waiting { .. }))
-        .await;
+    world.until(async || matches!(standing(&process), Some(Standing::Waiting { .. }))).await;
     world.until(async || target.keys(TOPIC) == ["r1"]).await;
-    world.until(async || process.health.components()["register"].standing == Standing::Running).await;
+    world.until(async || standing(&process) == Some(Standing::Running)).await;
     assert!((world.clock.now() - began).num_seconds() > 5, "tries have waits between them");
     stop.cancel();
     world.drive(running).await.unwrap().unwrap();
@@ -117,9 +118,7 @@ async fn a_stop_while_the_target_is_away_ends_promptly_and_loses_nothing() {
     let process = world.process("one").await;
     let stop = CancellationToken::new();
     let running = follow(task(&target, &[TOPIC]), &process, &stop);
-    world
-        .until(async || matches!(process.health.components()["register"].standing, Standing::Waiting { .. }))
-        .await;
+    world.until(async || matches!(standing(&process), Some(Standing::Waiting { .. }))).await;
     stop.cancel();
     // No time passes.
     tokio::time::timeout(std::time::Duration::from_secs(5), running).await.unwrap().unwrap().unwrap();
@@ -138,7 +137,10 @@ async fn a_partition_that_another_owner_has_is_given_back() {
     // It comes back with a later claim of its own, since nobody else is in the group.
     once(&world, &process, task(&target, &[TOPIC])).await.unwrap();
     assert_eq!(target.keys(TOPIC), ["r1"]);
-    assert_eq!(world.records("muster.tasks").await.iter().filter(|r| common::key_of(r).starts_with("register|")).count(), 2);
+    assert_eq!(
+        world.records("muster.tasks").await.iter().filter(|r| common::key_of(r).starts_with("register|")).count(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -29,12 +29,15 @@ use pipeline::state::{Answer, Request, RequestKind, State};
 use schemas::records::ats::Reason;
 use schemas::{Entity, Key, Profile, Topic, catalogue};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 /// Everything that outlives a process: the log, the operations database, the time.
 pub struct World {
     pub log: MemoryLog,
     pub clock: VirtualClock,
     pub folder: TempDir,
+    /// Told when a process has crashed, so that its tasks are dropped.
+    pub crash: Arc<Notify>,
     profile: Profile,
 }
 
@@ -59,7 +62,7 @@ impl World {
         log.set_clock(Arc::new(clock.clone()));
         let topics: Vec<NewTopic> = catalogue().topics().iter().map(|topic| new_topic(topic, profile)).collect();
         log.create(&topics).await.unwrap();
-        Self { log, clock, folder: tempfile::tempdir().unwrap(), profile }
+        Self { log, clock, folder: tempfile::tempdir().unwrap(), crash: Arc::default(), profile }
     }
 
     /// A process as it starts: nothing of an earlier one is left but what was durable.
@@ -87,6 +90,20 @@ impl World {
             retry: Policy::default(),
             rejects: RejectLimit::default(),
         }
+    }
+
+    /// Strikes once, at the `nth` durable step from now (each has a before and an after).
+    pub fn strike(&self, nth: u64, fault: Fault) {
+        let (seen, crash) = (AtomicU64::new(0), Arc::clone(&self.crash));
+        self.log.set_faults(Arc::new(move |_| {
+            if seen.fetch_add(1, Ordering::SeqCst) != nth {
+                return Fault::Ok;
+            }
+            if fault == Fault::Crash {
+                crash.notify_waiters();
+            }
+            fault
+        }));
     }
 
     pub async fn operations(&self) -> Operations {
