@@ -4,8 +4,8 @@ use crate::sql::cell::Shape;
 use crate::sql::plan::{Dialect, ExistingColumn};
 use crate::sql::table::quoted;
 
-pub(super) struct Postgres<'a> {
-    pub(super) schema: &'a str,
+pub(in crate::sql) struct Postgres<'a> {
+    pub(in crate::sql) schema: &'a str,
 }
 
 /// Each entry is one version, for ever: what has been released is never changed, only followed by another. Keys are

@@ -2,7 +2,7 @@
 //! one statement serves every batch size and whatever types somebody's tables have.
 
 mod catalog;
-mod dialect;
+pub(super) mod dialect;
 mod failure;
 mod rows;
 mod transaction;

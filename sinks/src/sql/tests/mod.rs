@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod mapping;
 mod postgres;
 mod register;
 mod rota;

@@ -134,9 +134,15 @@ async fn bad_values_are_named_by_column_and_never_shown() {
 
 #[tokio::test]
 async fn who_must_wait_and_who_must_act() {
-    for (state, waits) in
-        [("53100", true), ("25006", true), ("57P01", true), ("55P03", true), ("42501", false), ("42703", false)]
-    {
+    for (state, waits) in [
+        ("53100", true),
+        ("25006", true),
+        ("57P01", true),
+        ("55P03", true),
+        ("28P01", false),
+        ("42501", false),
+        ("42703", false),
+    ] {
         let Some((server, mut runner)) = Server::with_trouble(state).await else { return };
         let result = runner.try_apply(&[nurse("ann", "Ann", None, 1), nurse("tom", "Trouble", None, 1)]).await;
         let as_told = match &result {

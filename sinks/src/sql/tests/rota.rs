@@ -70,6 +70,10 @@ pub(super) fn subjects() -> Vec<Subject> {
 
 /// Where wards, nurses and shifts go.
 pub(super) fn config(target: &dyn Target) -> SqlConfig {
+    config_at(&target.url())
+}
+
+pub(super) fn config_at(url: &str) -> SqlConfig {
     let ward = TableMapping::new("ward", topic("ward"), "wards", "id");
     let mut nurse = TableMapping::new("nurse", topic("nurse"), "nurses", "id");
     nurse.refers.insert("mentor_id".to_owned(), "nurse".to_owned());
@@ -78,7 +82,7 @@ pub(super) fn config(target: &dyn Target) -> SqlConfig {
     let mut shift = TableMapping::new("shift", topic("shift"), "shifts", "id");
     shift.refers.insert("nurse_id".to_owned(), "nurse".to_owned());
     shift.refers.insert("ward_id".to_owned(), "ward".to_owned());
-    SqlConfig::new(DatabaseUrl::new(target.url()), vec![shift, nurse, ward])
+    SqlConfig::new(DatabaseUrl::new(url), vec![shift, nurse, ward])
 }
 
 pub(super) fn change(config: &mut SqlConfig, entity: &str, change: impl FnOnce(&mut TableMapping)) {
