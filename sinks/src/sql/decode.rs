@@ -17,25 +17,31 @@ use super::transaction::{Database, Item, Parked};
 /// Decodes with readers that are resolved once per writer schema.
 #[derive(Default)]
 pub(super) struct Decoder {
-    readers: Mutex<HashMap<(usize, String), Arc<Reader>>>,
+    /// By table and by the writer schema's place in memory, which nothing else gets as long as the schema is kept here.
+    readers: Mutex<HashMap<(usize, usize), (Arc<Schema>, Arc<Reader>)>>,
     schemas: Mutex<HashMap<String, Arc<Schema>>>,
 }
 
 /// There are as many writer schemas as releases of Muster have written to the topics; more is a mistake of somebody's.
 const MAX_READERS: usize = 256;
 
+/// A change, and where it goes.
+pub(super) struct Arrival<'a> {
+    /// Its place in the list of fates.
+    pub(super) tag: usize,
+    /// Its table's place in [`Tables`].
+    pub(super) place: usize,
+    /// Of the topic.
+    pub(super) partition: u32,
+    pub(super) delivery: &'a Delivery,
+    /// Wins whatever its version.
+    pub(super) forced: bool,
+}
+
 impl Decoder {
     /// The row of a delivery, or why there can be none.
-    pub(super) fn item(
-        &self,
-        tables: &Tables,
-        place: usize,
-        tag: usize,
-        partition: u32,
-        delivery: &Delivery,
-        forced: bool,
-        database: &dyn Database,
-    ) -> Result<Item, Reason> {
+    pub(super) fn item(&self, tables: &Tables, arrival: Arrival<'_>, database: &dyn Database) -> Result<Item, Reason> {
+        let Arrival { tag, place, partition, delivery, forced } = arrival;
         let cells = match &delivery.payload {
             Some(payload) => Some(self.cells(&tables.0[place], place, payload, database)?),
             None => None,
@@ -81,8 +87,8 @@ impl Decoder {
 
     fn reader(&self, table: &Table, place: usize, writer: &Arc<Schema>) -> Result<Arc<Reader>, Reason> {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = (place, writer.text().to_owned());
-        if let Some(reader) = readers.get(&name) {
+        let name = (place, Arc::as_ptr(writer).addr());
+        if let Some((_, reader)) = readers.get(&name) {
             return Ok(reader.clone());
         }
         let reader = Reader::new(writer.clone(), table.subject.schema.clone());
@@ -90,7 +96,7 @@ impl Decoder {
         if readers.len() >= MAX_READERS {
             readers.clear();
         }
-        readers.insert(name, reader.clone());
+        readers.insert(name, (writer.clone(), reader.clone()));
         Ok(reader)
     }
 

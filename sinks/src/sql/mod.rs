@@ -10,6 +10,7 @@ mod cell;
 mod config;
 mod decode;
 mod failure;
+mod isolate;
 mod offsets;
 mod parked;
 mod plan;

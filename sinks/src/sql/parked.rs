@@ -7,7 +7,7 @@ use pipeline::log::Offset;
 use pipeline::reject::Reason;
 use pipeline::sink::{Batch, Delivery};
 
-use super::decode::Decoder;
+use super::decode::{Arrival, Decoder};
 use super::failure::Failure;
 use super::table::Tables;
 use super::transaction::{Database, Item, Mine, Parked, Transaction};
@@ -48,7 +48,8 @@ pub(super) async fn load(
                 offset: Offset::START,
                 payload,
             };
-            decoder.item(tables, place, tag, row.partition, &delivery, row.forced, database)
+            let (partition, forced) = (row.partition, row.forced);
+            decoder.item(tables, Arrival { tag, place, partition, delivery: &delivery, forced }, database)
         });
         match item {
             Ok(item) => {

@@ -13,11 +13,13 @@ use schemas::Key;
 use tracing::warn;
 
 use super::SqlSink;
+use super::decode::Arrival;
 use super::failure::Failure;
+use super::isolate::Care;
 use super::offsets::{self, Claim};
 use super::parked;
 use super::transaction::{Mine, OffsetRow, Transaction};
-use super::write::{self, Care, Fate, Fates};
+use super::write::{self, Fate, Fates};
 
 /// A transaction that ran into another one is tried again this often before the runner is told to wait.
 const ATTEMPTS: u32 = 5;
@@ -189,15 +191,9 @@ impl SqlSink {
             let unmapped = || self.errors.refused(format!("no table for topic {topic}"), "map the topic to a table");
             let place = self.tables.of_topic(topic).ok_or_else(unmapped)?;
             for (tag, delivery) in tags.zip(&part.deliveries) {
-                match self.decoder.item(
-                    &self.tables,
-                    place,
-                    tag,
-                    part.of.partition,
-                    delivery,
-                    part.sweeping,
-                    &*self.database,
-                ) {
+                let partition = part.of.partition;
+                let arrival = Arrival { tag, place, partition, delivery, forced: part.sweeping };
+                match self.decoder.item(&self.tables, arrival, &*self.database) {
                     Ok(item) => items.push(item),
                     Err(reason) => {
                         fates.insert(tag, Fate::Rejected(reason));

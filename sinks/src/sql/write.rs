@@ -7,6 +7,7 @@ use pipeline::reject::Reason;
 
 use super::cell::Cell;
 use super::failure::{Failure, Fault, FaultKind, reason};
+use super::isolate::{Care, candidates, isolated};
 use super::table::{GONE, Table, Tables};
 use super::transaction::{Item, Operation, Pending, State, Transaction};
 
@@ -25,15 +26,6 @@ pub(super) enum Fate {
 
 /// What became of the items, by tag. After [`write`], the whole batch is in it.
 pub(super) type Fates = BTreeMap<usize, Fate>;
-
-/// How a failing statement is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Care {
-    /// As a failure of the whole: no savepoints.
-    Brisk,
-    /// The bad rows are found, the others are written.
-    Careful,
-}
 
 /// Writes a batch and tries `waiting` rows again. Rejected items leave the transaction good for nothing but a rollback.
 pub(super) async fn write(
@@ -287,45 +279,6 @@ async fn recognise(
     Ok(left)
 }
 
-/// By tag: how many rows each could adopt, or what is wrong with the values it would be recognised by.
-async fn candidates(
-    tx: &mut dyn Transaction,
-    table: &Table,
-    rows: &[&Pending],
-    care: Care,
-) -> Result<(BTreeMap<usize, u8>, BTreeMap<usize, Fault>), Failure> {
-    let mut counts = BTreeMap::new();
-    let mut faults = BTreeMap::new();
-    let mut parts = vec![rows];
-    while let Some(part) = parts.pop() {
-        if part.is_empty() {
-            continue;
-        }
-        if care == Care::Careful {
-            tx.savepoint().await?;
-        }
-        match tx.candidates(table, part).await {
-            Ok(found) => {
-                counts.extend(part.iter().map(|row| row.item.tag).zip(found));
-                if care == Care::Careful {
-                    tx.release().await?;
-                }
-            }
-            Err(Failure::Data(fault)) if care == Care::Careful => {
-                tx.rollback_to().await?;
-                if let [row] = part {
-                    faults.insert(row.item.tag, tx.explain(table, row, fault).await?);
-                } else {
-                    let (left, right) = part.split_at(part.len() / 2);
-                    parts.extend([right, left]);
-                }
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    Ok((counts, faults))
-}
-
 fn set_aside(row: Pending, fate: Fate, fates: &mut Fates, parked: &mut Vec<Pending>) {
     let waits = matches!(fate, Fate::Parked(_));
     fates.insert(row.item.tag, fate);
@@ -344,43 +297,6 @@ fn verdict_of(table: &Table, fault: &Fault, reference: &'static str) -> Fate {
         FaultKind::Check => Fate::Rejected(because("check_violation")),
         FaultKind::Value => Fate::Rejected(because("value_refused")),
     }
-}
-
-/// Runs the operation on all rows, or, where care is asked for, on all but the bad ones, which it answers by tag.
-async fn isolated(
-    tx: &mut dyn Transaction,
-    operation: Operation,
-    table: &Table,
-    rows: &[&Pending],
-    care: Care,
-) -> Result<BTreeMap<usize, Fault>, Failure> {
-    let mut faults = BTreeMap::new();
-    if rows.is_empty() {
-        return Ok(faults);
-    }
-    if care == Care::Brisk {
-        tx.run(operation, table, rows).await?;
-        return Ok(faults);
-    }
-    let mut parts = vec![rows];
-    while let Some(part) = parts.pop() {
-        tx.savepoint().await?;
-        match tx.run(operation, table, part).await {
-            Ok(()) => tx.release().await?,
-            Err(Failure::Data(fault)) => {
-                tx.rollback_to().await?;
-                if let [row] = part {
-                    let fault = tx.explain(table, row, fault).await?;
-                    faults.insert(row.item.tag, fault);
-                } else {
-                    let (left, right) = part.split_at(part.len() / 2);
-                    parts.extend([right, left]);
-                }
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    Ok(faults)
 }
 
 /// By table, parents first, each sorted by key so that two writers meet the rows in the same order.

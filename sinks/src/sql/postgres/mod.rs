@@ -4,6 +4,7 @@
 mod catalog;
 pub(super) mod dialect;
 mod failure;
+mod parked;
 mod rows;
 mod transaction;
 

@@ -12,6 +12,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::failure::failure;
+use super::parked;
 use super::rows::{self, Place};
 use crate::sql::cell::Cell;
 use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
@@ -37,21 +38,6 @@ impl Open {
         done.map(|_| ()).map_err(|error| self.wrong(error))
     }
 
-    async fn fetch_parked(&mut self, mine: &[Mine], rest: &str, bind: &[i64]) -> Result<Vec<Parked>, Failure> {
-        let sql = format!(
-            "select p.topic, p.partition, p.key, p.version, p.hash, p.forced, p.schema, p.body, p.code, p.reason, \
-             p.hopeless {PARKED_OF_MINE} {rest}"
-        );
-        let (topics, partitions, epochs) = columns_of(mine);
-        let mut statement =
-            sqlx::query(AssertSqlSafe(sql)).bind(&*self.component).bind(topics).bind(partitions).bind(epochs);
-        for number in bind {
-            statement = statement.bind(*number);
-        }
-        let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        rows.iter().map(parked).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
-    }
-
     /// Whether the text can be read as the type. The transaction goes on either way.
     async fn fits(&mut self, text: String, full: &str) -> Result<bool, Failure> {
         self.savepoint().await?;
@@ -66,35 +52,6 @@ impl Open {
     }
 }
 
-const PARKED_OF_MINE: &str = "from muster.parked p
-    join muster.offsets o on o.component = p.component and o.topic = p.topic and o.partition = p.partition
-    join unnest($2::text[], $3::int[], $4::bigint[]) as m (topic, partition, epoch)
-        on m.topic = o.topic and m.partition = o.partition and m.epoch = o.epoch
-    where p.component = $1";
-
-fn columns_of(mine: &[Mine]) -> (Vec<String>, Vec<i32>, Vec<i64>) {
-    let topics = mine.iter().map(|(at, _)| at.topic.to_string()).collect();
-    let partitions = mine.iter().map(|(at, _)| at.partition as i32).collect();
-    (topics, partitions, mine.iter().map(|(_, epoch)| epoch.0).collect())
-}
-
-fn parked(row: &PgRow) -> Result<Parked, sqlx::Error> {
-    let schema: Option<String> = row.try_get(6)?;
-    let body: Option<Vec<u8>> = row.try_get(7)?;
-    Ok(Parked {
-        topic: row.try_get(0)?,
-        partition: row.try_get::<i32, _>(1)?.unsigned_abs(),
-        key: Key::from(row.try_get::<String, _>(2)?),
-        version: row.try_get(3)?,
-        hash: row.try_get(4)?,
-        forced: row.try_get(5)?,
-        payload: schema.zip(body),
-        code: row.try_get(8)?,
-        reason: row.try_get(9)?,
-        hopeless: row.try_get(10)?,
-    })
-}
-
 fn offset_row(row: &PgRow) -> Result<OffsetRow, sqlx::Error> {
     Ok(OffsetRow {
         incarnation: row.try_get(0)?,
@@ -103,10 +60,6 @@ fn offset_row(row: &PgRow) -> Result<OffsetRow, sqlx::Error> {
         at_ms: row.try_get(3)?,
         sweeping: row.try_get(4)?,
     })
-}
-
-fn split<'a>(pairs: &[(&'a str, i64)]) -> (Vec<&'a str>, Vec<i64>) {
-    pairs.iter().copied().unzip()
 }
 
 #[async_trait]
@@ -300,91 +253,33 @@ impl Transaction for Open {
     }
 
     async fn park(&mut self, rows: &[Parked]) -> Result<(), Failure> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let sql = "insert into muster.parked
-            select $1, s.topic, s.key, s.partition, s.version, s.hash, s.forced, s.schema, s.body, s.code, s.reason,
-                now(), 0, false
-            from unnest($2::text[], $3::text[], $4::int[], $5::bigint[], $6::text[], $7::bool[], $8::text[],
-                $9::bytea[], $10::text[], $11::text[])
-                as s (topic, key, partition, version, hash, forced, schema, body, code, reason)
-            on conflict (component, topic, key) do update set partition = excluded.partition,
-                version = excluded.version, hash = excluded.hash, forced = excluded.forced, schema = excluded.schema,
-                body = excluded.body, code = excluded.code, reason = excluded.reason, since = excluded.since,
-                attempts = 0, hopeless = false";
-        let (schemas, bodies): (Vec<_>, Vec<_>) = rows
-            .iter()
-            .map(|row| row.payload.as_ref().map(|(text, body)| (text.as_str(), body.as_slice())).unzip())
-            .unzip();
-        let statement = sqlx::query(sql)
-            .bind(&*self.component)
-            .bind(rows.iter().map(|row| row.topic.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.partition as i32).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.hash.as_deref()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.forced).collect::<Vec<_>>())
-            .bind(schemas)
-            .bind(bodies)
-            .bind(rows.iter().map(|row| row.code.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>());
-        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(())
+        let done = parked::park(&mut self.tx, &self.component, rows).await;
+        done.map_err(|error| self.wrong(error))
     }
 
-    /// Locks the offsets of what it answers, so that no later owner decides about the same rows meanwhile; what
-    /// somebody else has locked is left for another time.
     async fn parked(&mut self, mine: &[Mine], limit: u32) -> Result<Vec<Parked>, Failure> {
-        let rest = "and not p.hopeless order by p.attempts, p.since limit $5 for share of o skip locked";
-        self.fetch_parked(mine, rest, &[i64::from(limit)]).await
+        let rows = parked::next(&mut self.tx, &self.component, mine, limit).await;
+        rows.map_err(|error| self.wrong(error))
     }
 
     async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let sql = "update muster.parked p
-            set attempts = p.attempts + 1, code = s.code, reason = s.reason, hopeless = s.hopeless
-            from unnest($2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bool[])
-                as s (topic, key, version, code, reason, hopeless)
-            where p.component = $1 and p.topic = s.topic and p.key = s.key and p.version = s.version";
-        let statement = sqlx::query(sql)
-            .bind(&*self.component)
-            .bind(rows.iter().map(|row| row.topic.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.key.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.version).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.code.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.hopeless).collect::<Vec<_>>());
-        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(())
+        let done = parked::still(&mut self.tx, &self.component, rows).await;
+        done.map_err(|error| self.wrong(error))
     }
 
     async fn unpark(&mut self, topic: &str, rows: &[(&str, i64)]) -> Result<(), Failure> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let sql = "delete from muster.parked p using unnest($3::text[], $4::bigint[]) as s (key, version)
-            where p.component = $1 and p.topic = $2 and p.key = s.key and p.version = s.version";
-        let (keys, versions) = split(rows);
-        let statement = sqlx::query(sql).bind(&*self.component).bind(topic).bind(keys).bind(versions);
-        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(())
+        let done = parked::unpark(&mut self.tx, &self.component, topic, rows).await;
+        done.map_err(|error| self.wrong(error))
     }
 
     async fn waiting(&mut self, mine: &[Mine]) -> Result<u64, Failure> {
-        let sql = format!("select count(*) {PARKED_OF_MINE}");
-        let (topics, partitions, epochs) = columns_of(mine);
-        let statement = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
-        let statement = statement.bind(&*self.component).bind(topics).bind(partitions).bind(epochs);
-        let count = statement.fetch_one(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(count.unsigned_abs())
+        let count = parked::waiting(&mut self.tx, &self.component, mine).await;
+        count.map_err(|error| self.wrong(error))
     }
 
     async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
-        let rest = "and (p.hopeless or p.since < now() - $5 * interval '1 millisecond') order by p.since limit $6";
-        self.fetch_parked(mine, rest, &[older_than_ms, i64::from(limit)]).await
+        let rows = parked::expired(&mut self.tx, &self.component, mine, older_than_ms, limit).await;
+        rows.map_err(|error| self.wrong(error))
     }
 
     async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {

@@ -4,6 +4,7 @@
 
 mod mapping;
 mod postgres;
+mod proxy;
 mod register;
 mod rota;
 mod round_trip;

@@ -1,0 +1,93 @@
+//! Finds the bad rows of a statement by halves, under savepoints. Only errors of data get here: who lost a connection or
+//! a lock learns nothing about rows.
+
+use std::collections::BTreeMap;
+
+use super::failure::{Failure, Fault};
+use super::table::Table;
+use super::transaction::{Operation, Pending, Transaction};
+
+/// How a failing statement is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// As a failure of the whole: no savepoints.
+    Brisk,
+    /// The bad rows are found, the others are written.
+    Careful,
+}
+
+/// Runs the operation on all rows, or, where care is asked for, on all but the bad ones, which it answers by tag.
+pub(super) async fn isolated(
+    tx: &mut dyn Transaction,
+    operation: Operation,
+    table: &Table,
+    rows: &[&Pending],
+    care: Care,
+) -> Result<BTreeMap<usize, Fault>, Failure> {
+    let mut faults = BTreeMap::new();
+    if rows.is_empty() {
+        return Ok(faults);
+    }
+    if care == Care::Brisk {
+        tx.run(operation, table, rows).await?;
+        return Ok(faults);
+    }
+    let mut parts = vec![rows];
+    while let Some(part) = parts.pop() {
+        tx.savepoint().await?;
+        match tx.run(operation, table, part).await {
+            Ok(()) => tx.release().await?,
+            Err(Failure::Data(fault)) => {
+                tx.rollback_to().await?;
+                if let [row] = part {
+                    let fault = tx.explain(table, row, fault).await?;
+                    faults.insert(row.item.tag, fault);
+                } else {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.extend([right, left]);
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(faults)
+}
+
+/// By tag: how many rows each could adopt, or what is wrong with the values it would be recognised by.
+pub(super) async fn candidates(
+    tx: &mut dyn Transaction,
+    table: &Table,
+    rows: &[&Pending],
+    care: Care,
+) -> Result<(BTreeMap<usize, u8>, BTreeMap<usize, Fault>), Failure> {
+    let mut counts = BTreeMap::new();
+    let mut faults = BTreeMap::new();
+    let mut parts = vec![rows];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        if care == Care::Careful {
+            tx.savepoint().await?;
+        }
+        match tx.candidates(table, part).await {
+            Ok(found) => {
+                counts.extend(part.iter().map(|row| row.item.tag).zip(found));
+                if care == Care::Careful {
+                    tx.release().await?;
+                }
+            }
+            Err(Failure::Data(fault)) if care == Care::Careful => {
+                tx.rollback_to().await?;
+                if let [row] = part {
+                    faults.insert(row.item.tag, tx.explain(table, row, fault).await?);
+                } else {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.extend([right, left]);
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok((counts, faults))
+}
