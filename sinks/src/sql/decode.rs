@@ -17,10 +17,12 @@ use super::transaction::{Database, Item, Parked};
 /// Decodes with readers that are resolved once per writer schema.
 #[derive(Default)]
 pub(super) struct Decoder {
-    /// By table and by the writer schema's place in memory, which nothing else gets as long as the schema is kept here.
-    readers: Mutex<HashMap<(usize, usize), (Arc<Schema>, Arc<Reader>)>>,
+    readers: Mutex<Readers>,
     schemas: Mutex<HashMap<String, Arc<Schema>>>,
 }
+
+/// By table and by the writer schema's place in memory, which nothing else gets as long as the schema is kept here.
+type Readers = HashMap<(usize, usize), (Arc<Schema>, Arc<Reader>)>;
 
 /// There are as many writer schemas as releases of Muster have written to the topics; more is a mistake of somebody's.
 const MAX_READERS: usize = 256;
