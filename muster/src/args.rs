@@ -79,6 +79,16 @@ pub enum Command {
         #[arg(long, conflicts_with = "from")]
         full: bool,
     },
+    /// Pause a source, a processor or a sink, in every process.
+    Pause {
+        /// As the configuration and `status` name it.
+        component: String,
+    },
+    /// Let a paused component go on where it was.
+    Resume {
+        /// As the configuration and `status` name it.
+        component: String,
+    },
     /// The records that were set aside.
     DeadLetters {
         /// What to do with them.

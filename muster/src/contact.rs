@@ -34,6 +34,13 @@ pub enum Ask {
         /// Its id.
         letter: String,
     },
+    /// Pause a component, or let it go on.
+    Pause {
+        /// Its name.
+        component: String,
+        /// Or let it go on.
+        paused: bool,
+    },
     /// What the components are doing.
     Health,
 }
@@ -108,6 +115,10 @@ pub async fn act(ask: Ask, runtime: &Runtime) -> Result<Told> {
         }
         Ask::Drop { letter } => {
             runtime.letters.settle(&letter, LetterState::Dropped).await?;
+            Ok(Told::Done)
+        }
+        Ask::Pause { component, paused } => {
+            runtime.state.positions.pause(&component, paused).await?;
             Ok(Told::Done)
         }
         Ask::Health => {

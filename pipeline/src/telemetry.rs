@@ -1,6 +1,7 @@
 //! The names of all metrics, and what they mean. Keys, counts and times only: never contents.
 
 use crate::ledger::Counts;
+use crate::processor::Outputs;
 
 /// Counter, labels `component`, `outcome` (delivered, unchanged, superseded, stale, rejected, parked): records, by what became of them.
 pub const RECORDS: &str = "muster_records_total";
@@ -8,6 +9,8 @@ pub const RECORDS: &str = "muster_records_total";
 pub const READ: &str = "muster_records_read_total";
 /// Counter, labels `topic`, `kind` (created, updated, deleted): changes appended to a topic.
 pub const CHANGES: &str = "muster_changes_total";
+/// Counter, labels `processor`, `rule`: parts of a group that a rule leaves out on purpose, `superseded` for those that another part overtook.
+pub const LEFT_OUT: &str = "muster_parts_left_out_total";
 /// Counter, labels `component`, `code`: dead letters written.
 pub const LETTERS: &str = "muster_dead_letters_total";
 /// Counter, label `component`: tries after a failure that can pass.
@@ -30,6 +33,7 @@ pub fn describe() {
     metrics::describe_counter!(RECORDS, "records, by what became of them");
     metrics::describe_counter!(READ, "records that came in");
     metrics::describe_counter!(CHANGES, "changes appended to a topic");
+    metrics::describe_counter!(LEFT_OUT, "parts of a group that a rule leaves out on purpose");
     metrics::describe_counter!(LETTERS, "dead letters written");
     metrics::describe_counter!(RETRIES, "tries after a failure that can pass");
     metrics::describe_histogram!(BATCH_RECORDS, "records in a batch");
@@ -52,8 +56,18 @@ pub fn count(component: &str, counts: &Counts) {
         ("parked", counts.parked),
     ];
     for (outcome, records) in outcomes {
-        if records > 0 {
-            metrics::counter!(RECORDS, "component" => component.to_owned(), "outcome" => outcome).increment(records);
+        // Those with none, too: a counter that begins with its first reject hides it from rates.
+        metrics::counter!(RECORDS, "component" => component.to_owned(), "outcome" => outcome).increment(records);
+    }
+}
+
+/// Counts the parts of a group that its outputs don't hold, by the rule that leaves them out.
+pub fn count_parts(processor: &'static str, outputs: &Outputs) {
+    let superseded = std::iter::once(("superseded", outputs.superseded));
+    let left_out = outputs.left_out.iter().map(|(rule, parts)| (*rule, *parts));
+    for (rule, parts) in left_out.chain(superseded) {
+        if parts > 0 {
+            metrics::counter!(LEFT_OUT, "processor" => processor, "rule" => rule).increment(parts);
         }
     }
 }

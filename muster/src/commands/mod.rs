@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod demo;
+mod pause;
 mod run;
 mod simulate;
 mod status;
@@ -37,6 +38,8 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Sync { target, from, to, full } => {
             sync::run(&settings(&args)?, target, from.zip(*to), *full, output).await
         }
+        Command::Pause { component } => pause::run(&settings(&args)?, component, true, output).await,
+        Command::Resume { component } => pause::run(&settings(&args)?, component, false, output).await,
         Command::DeadLetters { action } => dead_letters::run(&settings(&args)?, action, output).await,
         Command::Status { health } => status::run(&settings(&args)?, *health, output).await,
         Command::Simulate { system } => simulate::run(system).await,

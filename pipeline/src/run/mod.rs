@@ -68,6 +68,15 @@ impl Runtime {
         }
     }
 
+    /// Whether a person has paused a component, which its health then says.
+    pub fn paused(&self, component: &str) -> bool {
+        let paused = self.state.positions.paused(component);
+        if paused {
+            self.health.waiting(component, "paused by request", self.clock.now());
+        }
+        paused
+    }
+
     /// A fresh count of tries.
     pub fn retries(&self) -> Retry {
         Retry::new(self.retry.clone(), fastrand::u64(..))

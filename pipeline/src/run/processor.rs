@@ -57,6 +57,7 @@ struct Loop<'a> {
     tables: ReferenceTables,
     partitions: BTreeMap<u32, Partition>,
     looked: chrono::DateTime<chrono::Utc>,
+    paused: bool,
 }
 
 impl ProcessorTask {
@@ -92,8 +93,16 @@ impl Work for ProcessorWork<'_> {
         let inputs: Vec<Arc<str>> = processor.inputs().iter().map(|name| Arc::from(*name)).collect();
         let mut subscription = runtime.log.subscribe(&format!("muster.{}", processor.name()), &inputs).await?;
         let looked = runtime.clock.now();
-        let mut work =
-            Loop { runtime, processor, account: self.account, outputs, tables, partitions: BTreeMap::new(), looked };
+        let mut work = Loop {
+            runtime,
+            processor,
+            account: self.account,
+            outputs,
+            tables,
+            partitions: BTreeMap::new(),
+            looked,
+            paused: false,
+        };
         let ended = work.follow(subscription.as_mut(), mode, stop).await;
         for emitter in work.outputs.values_mut() {
             emitter.save_all()?;
@@ -139,6 +148,12 @@ impl Loop<'_> {
                 }
                 None => self.idle().await?,
             }
+            if self.heed_pause(subscription).await? {
+                if mode == Mode::Once {
+                    return Ok(());
+                }
+                continue;
+            }
             self.runtime.health.progressed(self.processor.name(), self.runtime.clock.now());
             self.account.write(self.runtime, false).await?;
             if self.tables.changed(self.runtime, self.processor).await? {
@@ -149,6 +164,23 @@ impl Loop<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Stops and starts the delivery of records as a person asks; whatever was handed out is derived.
+    async fn heed_pause(&mut self, subscription: &mut dyn Subscription) -> Result<bool, RunError> {
+        let paused = self.runtime.paused(self.processor.name());
+        for (number, partition) in &self.partitions {
+            for (topic, next) in &partition.next {
+                let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
+                match (self.paused, paused) {
+                    (false, true) => subscription.pause(&[at]).await?,
+                    (true, false) => subscription.start(&at, *next).await?,
+                    _ => {}
+                }
+            }
+        }
+        self.paused = paused;
+        Ok(paused)
     }
 
     /// Claims the outputs of the partitions, and derives all their groups again where the mark says so.
@@ -196,6 +228,8 @@ impl Loop<'_> {
                 anew.push(number);
             }
         }
+        // What was just started is paused again where it must be.
+        self.paused = false;
         self.rederive(subscription, &anew).await
     }
 

@@ -80,6 +80,7 @@ struct Loop<'a> {
     places: BTreeMap<TopicPartition, Place>,
     parked_tried: DateTime<Utc>,
     waiting: u64,
+    paused: bool,
 }
 
 impl SinkTask {
@@ -112,6 +113,7 @@ impl Work for SinkWork<'_> {
             places: BTreeMap::new(),
             parked_tried: runtime.clock.now(),
             waiting: 0,
+            paused: false,
         };
         let ended = work.follow(subscription.as_mut(), mode, stop).await;
         work.account.write(runtime, true).await?;
@@ -160,6 +162,12 @@ impl Loop<'_> {
                 }
                 None => {}
             }
+            if self.heed_pause(subscription).await? {
+                if mode == Mode::Once {
+                    return Ok(());
+                }
+                continue;
+            }
             self.finish_sweeps(stop).await?;
             self.look_after_parked().await?;
             self.answer_requests(stop).await?;
@@ -170,6 +178,21 @@ impl Loop<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Stops and starts the delivery of records as a person asks; whatever was handed out is delivered.
+    async fn heed_pause(&mut self, subscription: &mut dyn Subscription) -> Result<bool, RunError> {
+        let paused = self.runtime.paused(&self.task.name);
+        if paused && !self.paused {
+            let at: Vec<TopicPartition> = self.places.keys().cloned().collect();
+            subscription.pause(&at).await?;
+        } else if !paused && self.paused {
+            for (at, place) in &self.places {
+                subscription.start(at, place.next).await?;
+            }
+        }
+        self.paused = paused;
+        Ok(paused)
     }
 
     /// Takes records until the batch is full, nothing more comes, or something else happens (`other`).
@@ -228,6 +251,8 @@ impl Loop<'_> {
             subscription.start(&at, next).await?;
             self.places.insert(at, Place { of, next, sweep });
         }
+        // What was just started is paused again where it must be.
+        self.paused = false;
         Ok(())
     }
 

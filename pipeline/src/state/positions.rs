@@ -83,6 +83,22 @@ impl Positions {
         Ok(())
     }
 
+    /// Whether a person has paused `component`.
+    pub fn paused(&self, component: &str) -> bool {
+        self.positions.written_at(&format!("paused|{component}")).is_some()
+    }
+
+    /// Pauses `component` in every process, or lets it go on.
+    pub async fn pause(&self, component: &str, paused: bool) -> Result<(), StateError> {
+        let key = format!("paused|{component}");
+        if paused {
+            self.positions.put(&key, &true).await?
+        } else {
+            self.positions.delete(&key).await?
+        };
+        Ok(())
+    }
+
     /// How far `feed` is complete.
     pub fn progress(&self, feed: &str) -> Result<Option<Progress>, StateError> {
         Ok(self.progress.get(feed)?.map(|(progress, _)| progress))

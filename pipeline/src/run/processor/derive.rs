@@ -132,6 +132,7 @@ impl Loop<'_> {
             match self.processor.derive(&input.key, &rows, tables.as_ref()) {
                 Ok(mut outputs) => {
                     counts.delivered += 1;
+                    telemetry::count_parts(self.processor.name(), &outputs);
                     aside.extend(std::mem::take(&mut outputs.rejects).into_iter().map(set_aside));
                     let time = input.row.as_ref().and_then(|row| row.time);
                     self.difference(input.partition, Some(&input.key), outputs.changes, time, &mut changes)?;
@@ -175,6 +176,7 @@ impl Loop<'_> {
             let topic: Arc<str> = Arc::from(self.processor.inputs()[0]);
             match self.processor.derive(&Key::of(&[]), &rows, tables.as_ref()) {
                 Ok(mut outputs) => {
+                    telemetry::count_parts(self.processor.name(), &outputs);
                     let rejects = std::mem::take(&mut outputs.rejects).into_iter();
                     aside.extend(rejects.map(|reject| SetAside { topic: Arc::clone(&topic), place, version, reject }));
                     self.difference(number, None, outputs.changes, time, &mut changes)?;

@@ -22,6 +22,9 @@ use crate::state::{Answer, Request, RequestKind, SavedPosition};
 /// How often an idle system looks whether somebody else appended to its topics.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How often a paused system looks whether it may go on.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What to do about entities that have gone from the system.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Vanished {
@@ -129,6 +132,9 @@ async fn once(
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     answer_requests(system, working, runtime, stop).await?;
+    if runtime.paused(system) {
+        return Ok(());
+    }
     let mut failed = None;
     for work in working.iter_mut() {
         if stop.is_cancelled() {
@@ -159,6 +165,13 @@ async fn follow(
     while !stop.is_cancelled() {
         requests.borrow_and_update();
         answer_requests(system, working, runtime, stop).await?;
+        if runtime.paused(system) {
+            tokio::select! {
+                () = runtime.clock.sleep(PAUSE) => {}
+                () = stop.cancelled() => {}
+            }
+            continue;
+        }
         let now = runtime.clock.now();
         let mut wait = LOOK_EVERY;
         for work in working.iter_mut() {
