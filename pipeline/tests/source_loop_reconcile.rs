@@ -52,7 +52,7 @@ async fn what_is_absent_from_two_complete_passes_is_deleted() {
     assert_eq!(there(&world).await.len(), 4, "one pass without it proves nothing");
     pass(&world, &process, deleting(&script, 0.5)).await.unwrap();
     assert_eq!(there(&world).await, ["r2", "r3", "r4"]);
-    assert_eq!(world.operations().await.runs(TOPIC, 1).await.unwrap()[0].vanished, 1);
+    assert_eq!(world.operations().runs(TOPIC, 1).await.unwrap()[0].vanished, 1);
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn what_vanished_is_reported_where_it_is_not_to_be_deleted() {
     pass(&world, &process, reporting()).await.unwrap();
     pass(&world, &process, reporting()).await.unwrap();
     assert_eq!(there(&world).await.len(), 4);
-    assert_eq!(world.operations().await.runs(TOPIC, 1).await.unwrap()[0].vanished, 1);
+    assert_eq!(world.operations().runs(TOPIC, 1).await.unwrap()[0].vanished, 1);
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn a_rejected_record_counts_as_present() {
         pass(&world, &process, deleting(&script, 0.5)).await.unwrap();
     }
     assert_eq!(there(&world).await.len(), 4);
-    let counts = world.operations().await.runs(TOPIC, 1).await.unwrap()[0].counts;
+    let counts = world.operations().runs(TOPIC, 1).await.unwrap()[0].counts;
     assert_eq!((counts.read, counts.unchanged), (4, 4));
     counts.balanced().unwrap();
 }

@@ -38,6 +38,7 @@ pub struct World {
     pub folder: TempDir,
     /// Told when a process has crashed, so that its tasks are dropped.
     pub crash: Arc<Notify>,
+    operations: Operations,
     profile: Profile,
 }
 
@@ -62,7 +63,9 @@ impl World {
         log.set_clock(Arc::new(clock.clone()));
         let topics: Vec<NewTopic> = catalogue().topics().iter().map(|topic| new_topic(topic, profile)).collect();
         log.create(&topics).await.unwrap();
-        Self { log, clock, folder: tempfile::tempdir().unwrap(), crash: Arc::default(), profile }
+        let folder = tempfile::tempdir().unwrap();
+        let operations = Operations::open(&folder.path().join("operations.db")).await.unwrap();
+        Self { log, clock, folder, crash: Arc::default(), operations, profile }
     }
 
     /// A process as it starts: nothing of an earlier one is left but what was durable.
@@ -76,7 +79,7 @@ impl World {
             .map(|topic| new_topic(topic, self.profile))
             .collect();
         let state = State::open(Arc::clone(&log), name, &states, None).await.unwrap();
-        let operations = self.operations().await;
+        let operations = self.operations.clone();
         let letters = DeadLetters::open(Arc::clone(&log), operations.clone(), Arc::clone(&clock)).await.unwrap();
         Runtime {
             process: name.into(),
@@ -106,8 +109,9 @@ impl World {
         }));
     }
 
-    pub async fn operations(&self) -> Operations {
-        Operations::open(&self.folder.path().join("operations.db")).await.unwrap()
+    /// History outlives processes; it is opened once, since opening takes longer than most tests.
+    pub fn operations(&self) -> Operations {
+        self.operations.clone()
     }
 
     /// Where memories may be kept on disk.
@@ -169,7 +173,7 @@ impl World {
 
     /// The letters of the index, oldest first.
     pub async fn letters(&self) -> Vec<LetterRow> {
-        let mut letters = self.operations().await.letters(&LetterFilter::default(), 1_000).await.unwrap();
+        let mut letters = self.operations().letters(&LetterFilter::default(), 1_000).await.unwrap();
         letters.reverse();
         letters
     }
@@ -177,7 +181,7 @@ impl World {
     /// What a component of a process has booked.
     pub async fn booked(&self, component: &str) -> Counts {
         let mut sum = Counts::default();
-        for row in self.operations().await.ledger().await.unwrap() {
+        for row in self.operations().ledger().await.unwrap() {
             if row.component == component {
                 row.counts.balanced().unwrap();
                 sum += row.counts;

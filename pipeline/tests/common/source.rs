@@ -38,8 +38,8 @@ struct State {
     failures: VecDeque<SourceError>,
     /// While it holds, every read fails.
     away: bool,
-    /// Every read waits for ever.
-    hangs: bool,
+    /// Reads behind so many wait for ever.
+    hangs_behind: Option<usize>,
     asked: Vec<(Ask, Option<u64>)>,
 }
 
@@ -71,7 +71,12 @@ impl Script {
     }
 
     pub fn hangs(&self, hangs: bool) {
-        self.state.lock().unwrap().hangs = hangs;
+        self.state.lock().unwrap().hangs_behind = hangs.then_some(0);
+    }
+
+    /// So many reads are answered, and no more.
+    pub fn hangs_behind(&self, reads: usize) {
+        self.state.lock().unwrap().hangs_behind = Some(reads);
     }
 
     pub fn fail_next(&self, error: SourceError) {
@@ -104,7 +109,7 @@ impl Source for Script {
         let hangs = {
             let mut state = self.state.lock().unwrap();
             state.asked.push((ask.clone(), from));
-            state.hangs
+            state.hangs_behind.is_some_and(|reads| state.asked.len() > reads)
         };
         if hangs {
             std::future::pending::<()>().await;
