@@ -25,7 +25,9 @@ pub struct SqlConfig {
     pub connections: u32,
     /// One statement must be done within this.
     pub statement_timeout: Duration,
-    /// How long to wait for a connection, and for somebody else's lock.
+    /// How long to wait for a connection: a free one, or a new one.
+    pub connect_timeout: Duration,
+    /// How long to wait for somebody else's lock.
     pub lock_timeout: Duration,
     /// How long the versions of deleted rows are kept.
     pub keep_deleted: Duration,
@@ -43,6 +45,7 @@ impl SqlConfig {
             park_limit: PARK_LIMIT,
             connections: CONNECTIONS,
             statement_timeout: STATEMENT_TIMEOUT,
+            connect_timeout: CONNECT_TIMEOUT,
             lock_timeout: LOCK_TIMEOUT,
             keep_deleted: KEEP_DELETED,
         }
@@ -54,6 +57,7 @@ pub(super) const PARK_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The batches come one after another; the rest is for `held` and the commands.
 pub(super) const CONNECTIONS: u32 = 4;
 pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// As long as topics keep tombstones.
 pub(super) const KEEP_DELETED: Duration = Duration::from_secs(90 * 24 * 3600);

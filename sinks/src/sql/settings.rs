@@ -8,7 +8,7 @@ use pipeline::config::{self, Problem, Scalar, SecretRef, Section, Url, kinds};
 use schemas::Catalogue;
 
 use super::Partitions;
-use super::config::{CONNECTIONS, KEEP_DELETED, LOCK_TIMEOUT, PARK_LIMIT, STATEMENT_TIMEOUT};
+use super::config::{CONNECT_TIMEOUT, CONNECTIONS, KEEP_DELETED, LOCK_TIMEOUT, PARK_LIMIT, STATEMENT_TIMEOUT};
 use super::config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping};
 use super::table::{Subject, Tables};
 
@@ -34,6 +34,7 @@ impl SqlSettings {
         config.park_limit = s.duration("park_limit").or(PARK_LIMIT);
         config.connections = s.integer("connections", 1..=100).or(CONNECTIONS);
         config.statement_timeout = s.duration("statement_timeout").or(STATEMENT_TIMEOUT);
+        config.connect_timeout = s.duration("connect_timeout").or(CONNECT_TIMEOUT);
         config.lock_timeout = s.duration("lock_timeout").or(LOCK_TIMEOUT);
         // Shorter than tombstones live, a replay could bring back what was deleted.
         let long_enough = |kept: &Duration| match *kept < KEEP_DELETED {

@@ -12,7 +12,7 @@ pub(super) fn failure(errors: &Errors, error: sqlx::Error) -> Failure {
             Ok(error) => by_state(errors, &error),
             Err(_) => unavailable("the database answered with something unknown".to_owned()),
         },
-        sqlx::Error::PoolTimedOut => unavailable("no connection within the lock time-out".to_owned()),
+        sqlx::Error::PoolTimedOut => unavailable("no connection within the connect time-out".to_owned()),
         sqlx::Error::Io(error) => unavailable(format!("the connection broke: {}", error.kind())),
         sqlx::Error::Tls(_) => {
             let hint = "check `sslmode` and the certificates of the URL";

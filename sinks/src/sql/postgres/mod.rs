@@ -57,7 +57,7 @@ impl Postgres {
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(config.connections)
-            .acquire_timeout(config.lock_timeout)
+            .acquire_timeout(config.connect_timeout)
             .connect_lazy_with(options);
         let schema = config.schema.as_deref().unwrap_or("public").into();
         Ok(Self { pool, component: component.into(), schema, tables, known: RwLock::default(), errors })

@@ -5,7 +5,9 @@ use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
 pub(super) fn failure(errors: &Errors, error: sqlx::Error) -> Failure {
     let database = match error {
         sqlx::Error::Database(database) => database,
-        sqlx::Error::PoolTimedOut => return errors.unavailable("no free connection within the lock time-out").into(),
+        sqlx::Error::PoolTimedOut => {
+            return errors.unavailable("no free connection within the connect time-out").into();
+        }
         sqlx::Error::Io(error) => {
             return errors.unavailable(format!("the file can't be used: {}", error.kind())).into();
         }

@@ -49,7 +49,7 @@ impl Sqlite {
         let options = if is_new { options.journal_mode(SqliteJournalMode::Wal) } else { options };
         let pool = SqlitePoolOptions::new()
             .max_connections(config.connections)
-            .acquire_timeout(config.lock_timeout)
+            .acquire_timeout(config.connect_timeout)
             .connect_lazy_with(options);
         Ok(Self { pool, component: component.into(), tables, errors })
     }

@@ -297,7 +297,7 @@ async fn a_server_that_is_not_there_is_waited_for() {
     drop(free);
     let url = DatabaseUrl::new(format!("postgres://muster:secret@127.0.0.1:{port}/rota"));
     let mut config = SqlConfig::new(url, Vec::new());
-    config.lock_timeout = Duration::from_millis(100);
+    config.connect_timeout = Duration::from_millis(100);
     let sink = crate::sql::SqlSink::of("rota", &config, &subjects()).unwrap();
     let answer = sink.plan().await;
     assert!(matches!(answer, Err(SinkError::Unavailable { .. })), "{answer:?}");
