@@ -1,62 +1,53 @@
-//! Services in containers, where a container engine answers.
+//! Services in containers, where a container engine answers: testcontainers starts them, our supervisor removes them.
 //!
-//! The engine's own client runs under our supervisor like any other server. A container that a library keeps in a static
-//! would never be dropped, could not be shared by test processes, and would stay when they are killed.
+//! A container that the library keeps in a static is never dropped, can't be shared by test processes, and stays when
+//! they are killed. So the supervisor watches over the container's name before there is a container.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
-use tokio::process::Command;
+use anyhow::{Context, Result};
+use testcontainers::bollard::models::HostConfig;
+use testcontainers::core::IntoContainerPort;
+use testcontainers::core::logs::LogFrame;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerRequest, Image, ImageExt};
+use tokio::time::timeout;
 
-use crate::instance::Launch;
-use crate::program;
+use crate::engine::Engine;
+use crate::instance::{Launch, START_DEADLINE};
+use crate::ports;
 
-/// A first pull of an image over a slow line.
-const PULL_DEADLINE: Duration = Duration::from_secs(300);
+/// With a first pull of the image over a slow line.
+const DEADLINE: Duration = Duration::from_secs(300);
 
-/// The client of a container engine that answered.
-#[derive(Clone, Debug)]
-pub(crate) struct Engine {
-    client: PathBuf,
-}
-
-impl Engine {
-    /// Docker or Podman, if its engine answers quickly.
-    pub(crate) async fn find() -> Option<Self> {
-        for name in ["docker", "podman"] {
-            let Some(client) = program::on_path(name) else { continue };
-            let mut list = Command::new(&client);
-            list.args(["ps", "--quiet"]);
-            if program::run(list, Duration::from_secs(3)).await.is_ok() {
-                return Some(Self { client });
-            }
-        }
-        None
-    }
-
-    pub(crate) fn client(&self) -> &Path {
-        &self.client
-    }
-}
+/// Stands for the container among supervised processes: when told to end, or when the supervisor is killed, it removes
+/// the container.
+const REMOVE_AT_THE_END: &str = r#"trap : TERM
+sleep infinity &
+wait
+kill $!
+exec curl --silent --show-error --fail --request DELETE --unix-socket "$1" "http://engine/containers/$2?force=true&v=true""#;
 
 /// A service as an image.
-#[derive(Clone, Debug)]
-pub(crate) struct Container {
+#[derive(Debug)]
+pub(crate) struct Container<I: Image> {
     pub(crate) engine: Engine,
-    pub(crate) name: &'static str,
+    /// As servers are shared under it.
+    pub(crate) service: &'static str,
+    /// `name:version`
     pub(crate) image: &'static str,
+    /// The image of this name and version, with its settings and with what shows that it is ready.
+    pub(crate) request: fn(&str, &str) -> ContainerRequest<I>,
     /// The port it listens on inside.
     pub(crate) inside: u16,
-    /// Its environment, given the port it has outside.
-    pub(crate) environment: fn(u16) -> Vec<(String, String)>,
-    /// Arguments to its entry point.
-    pub(crate) arguments: &'static [&'static str],
     pub(crate) probe: Probe,
 }
 
-/// How a container shows that it is ready.
+/// How a running service shows that it is still there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Probe {
     Kafka,
@@ -64,72 +55,65 @@ pub(crate) enum Probe {
     Postgres,
 }
 
-impl Container {
-    fn container_name(folder: &Path) -> String {
-        folder.file_name().unwrap_or_default().to_string_lossy().replace('.', "")
-    }
-
-    fn run_arguments(&self, folder: &Path, port: u16) -> Vec<OsString> {
-        let mut arguments: Vec<String> = ["run", "--rm", "--name"].map(str::to_owned).to_vec();
-        arguments.push(Self::container_name(folder));
-        arguments.extend(["--publish".to_owned(), format!("127.0.0.1:{port}:{}", self.inside)]);
-        for (key, value) in (self.environment)(port) {
-            arguments.extend(["--env".to_owned(), format!("{key}={value}")]);
-        }
-        arguments.push(self.image.to_owned());
-        arguments.extend(self.arguments.iter().map(|argument| (*argument).to_owned()));
-        arguments.into_iter().map(OsString::from).collect()
-    }
-}
-
-impl Launch for Container {
+impl<I: Image> Launch for Container<I> {
     fn name(&self) -> &'static str {
-        self.name
+        self.service
     }
 
-    // The client passes it on to the container; a killed client would leave it running.
     fn signal(&self) -> &'static str {
         "TERM"
     }
 
-    async fn command(&self, folder: &Path, ports: &[u16]) -> Result<Vec<OsString>> {
-        let mut inspect = Command::new(self.engine.client());
-        inspect.args(["image", "inspect", self.image]);
-        let is_here = program::run(inspect, Duration::from_secs(10)).await.is_ok();
-        if !is_here {
-            let mut pull = Command::new(self.engine.client());
-            pull.args(["pull", "--quiet", self.image]);
-            program::run(pull, PULL_DEADLINE).await?;
-        }
-        let mut command = vec![self.engine.client().into()];
-        command.extend(self.run_arguments(folder, ports[0]));
+    async fn command(&self, folder: &Path, _ports: &[u16]) -> Result<Vec<OsString>> {
+        let mut command = ["sh", "-c", REMOVE_AT_THE_END, "container"].map(OsString::from).to_vec();
+        command.extend([self.engine.socket().into(), container_name(folder).into()]);
         Ok(command)
     }
 
-    fn after(&self, folder: &Path) -> Option<String> {
-        Some(format!("{} rm --force {}", self.engine.client().display(), Self::container_name(folder)))
+    async fn begin(&self, folder: &Path, ports: &[u16]) -> Result<()> {
+        let image = self.image;
+        let (name, version) = image.rsplit_once(':').with_context(|| format!("{image} has no version"))?;
+        let log = File::options().append(true).open(folder.join("log")).context("opening a service's log")?;
+        let request = (self.request)(name, version)
+            .with_container_name(container_name(folder))
+            .with_mapped_port(ports[0], self.inside.tcp())
+            .with_host_config_modifier(on_loopback)
+            .with_log_consumer(move |line: &LogFrame| {
+                // For errors only, which do without when it fails.
+                let _ = (&log).write_all(line.bytes());
+            })
+            .with_startup_timeout(START_DEADLINE);
+        let starting = timeout(DEADLINE, request.start()).await;
+        let in_time = starting.with_context(|| format!("not ready in {} s: {image}", DEADLINE.as_secs()))?;
+        let container = in_time.with_context(|| format!("did not start in {image}"))?;
+        // Dropped, it would be removed with this process, under the others that use it.
+        std::mem::forget(container);
+        ports::open(ports[0]).await.context("ready in its container, but not reachable on our loopback")?;
+        Ok(())
     }
 
-    async fn answers(&self, folder: &Path, port: u16) -> Result<()> {
+    async fn answers(&self, _folder: &Path, port: u16) -> Result<()> {
         match self.probe {
-            Probe::Kafka => crate::kafka::answers(folder, port).await,
+            // Begun is ready: its log said so.
+            Probe::Kafka => ports::open(port).await.map(drop),
             Probe::Registry => crate::registry::answers(port).await,
             Probe::Postgres => crate::postgres::answers(port).await,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn container_name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
-    #[test]
-    fn a_container_is_reached_on_loopback_only_and_goes_when_it_stops() {
-        let container = crate::kafka::container(Engine { client: "/usr/bin/docker".into() });
-        let arguments = container.run_arguments(Path::new("/tmp/muster-tests-a1b2"), 20_000);
-        let line = arguments.join(" ".as_ref()).to_string_lossy().into_owned();
-        assert!(line.starts_with("run --rm --name muster-tests-a1b2 --publish 127.0.0.1:20000:9092 "), "{line}");
-        assert!(line.contains("--env KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:20000"), "{line}");
-        assert!(line.ends_with("apache/kafka:4.3.1"), "{line}");
+/// The library publishes ports to the whole network.
+fn on_loopback(config: &mut HostConfig) {
+    for bindings in config.port_bindings.iter_mut().flat_map(|ports| ports.values_mut()).flatten() {
+        for binding in bindings {
+            binding.host_ip = Some("127.0.0.1".to_owned());
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::future::Future;
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
-use crate::container::{Container, Engine};
+use crate::engine::Engine;
 use crate::given::{self, Variable};
 use crate::instance::{self, Launch, Lease};
 use crate::missing::{self, Missing};
@@ -29,10 +29,10 @@ pub(crate) async fn once<T: Clone>(
 }
 
 /// Looks in the stated order.
-pub(crate) async fn find<P: Launch>(
+pub(crate) async fn find<C: Launch, P: Launch>(
     service: &str,
     variable: Variable,
-    container: impl FnOnce(Engine) -> Container,
+    container: impl FnOnce(Engine) -> C,
     packages: impl Future<Output = Result<P, Missing>>,
 ) -> Result<Option<Found>> {
     if let Some(value) = given::given(variable)? {

@@ -19,7 +19,7 @@ const SUPERVISE: &str = include_str!("supervise.sh");
 const SHARED_GRACE: Duration = Duration::from_secs(12);
 
 /// Cold JVMs on a busy machine with two cores take 10 s.
-const START_DEADLINE: Duration = Duration::from_secs(90);
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(90);
 
 const ATTEMPTS: usize = 3;
 
@@ -37,9 +37,9 @@ pub(crate) trait Launch {
     }
     /// Prepares the folder, unless an earlier start did, and returns the command line.
     async fn command(&self, folder: &Path, ports: &[u16]) -> Result<Vec<OsString>>;
-    /// A command to run when the server is gone.
-    fn after(&self, _folder: &Path) -> Option<String> {
-        None
+    /// What is still to be done once the command runs under its supervisor.
+    async fn begin(&self, _folder: &Path, _ports: &[u16]) -> Result<()> {
+        Ok(())
     }
     /// `Ok` once it serves requests.
     async fn answers(&self, folder: &Path, port: u16) -> Result<()>;
@@ -132,17 +132,26 @@ async fn start(launch: &impl Launch, folder: &Path, ports: &[u16], users: &Path,
     };
     let log = folder.join("log");
     supervise(launch, command, folder, users, grace, &log)?;
+    let started = match launch.begin(folder, ports).await {
+        Ok(()) => answering(launch, folder, ports[0]).await,
+        Err(err) => Err(err),
+    };
+    let Err(failure) = started else { return Ok(()) };
+    let said = program::last_lines(&std::fs::read_to_string(&log).unwrap_or_default(), 15);
+    std::fs::write(folder.join("stop"), "").context("giving up a service")?;
+    let said = if said.is_empty() { said } else { format!("; it said:\n{said}") };
+    bail!("{} {failure:#}{said}", launch.name())
+}
 
+async fn answering(launch: &impl Launch, folder: &Path, port: u16) -> Result<()> {
     let deadline = Instant::now() + START_DEADLINE;
     loop {
-        let Err(silence) = launch.answers(folder, ports[0]).await else { return Ok(()) };
-        let has_exited = folder.join("exited").exists();
-        if has_exited || Instant::now() > deadline {
-            let said = program::last_lines(&std::fs::read_to_string(&log).unwrap_or_default(), 15);
-            std::fs::write(folder.join("stop"), "").context("giving up a service")?;
-            let how =
-                if has_exited { "ended while starting".to_owned() } else { format!("did not answer: {silence:#}") };
-            bail!("{} {how}; it said:\n{said}", launch.name());
+        let Err(silence) = launch.answers(folder, port).await else { return Ok(()) };
+        if folder.join("exited").exists() {
+            bail!("ended while starting");
+        }
+        if Instant::now() > deadline {
+            return Err(silence.context("did not answer"));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -161,9 +170,6 @@ fn supervise(
     let mut supervisor = Command::new("sh");
     supervisor.args(["-c", SUPERVISE, "muster-tests"]);
     supervisor.arg(users).arg(half_seconds.to_string()).arg(launch.signal()).arg(folder).args(command);
-    if let Some(after) = launch.after(folder) {
-        supervisor.env("MUSTER_AFTER", after);
-    }
     // A process group of its own: Ctrl-C in a terminal ends the tests, which then ends the server in good order.
     // Its own output: who waits for the end of the tests' output mustn't wait for the server.
     supervisor.process_group(0).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);

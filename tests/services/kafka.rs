@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use testcontainers::{ContainerRequest, ImageExt};
+use testcontainers_modules::kafka::apache;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::container::{Container, Engine, Probe};
+use crate::container::{Container, Probe};
+use crate::engine::Engine;
 use crate::find::{self, Found};
 use crate::given::Variable;
 use crate::instance::{Launch, Private};
@@ -84,13 +87,17 @@ impl OwnKafka {
     }
 }
 
-/// The broker's settings but for its addresses.
-const SETTINGS: &[(&str, &str)] = &[
+/// The settings that the container's module has its own of.
+const ROLES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
-    ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
     ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+];
+
+/// The broker's settings but for its roles and addresses.
+const SETTINGS: &[(&str, &str)] = &[
+    ("node.id", "1"),
     ("auto.create.topics.enable", "false"),
     ("num.network.threads", "2"),
     ("num.io.threads", "2"),
@@ -159,7 +166,8 @@ impl Launch for Jars {
         let settings = folder.join("server.properties");
         let data = folder.join("data");
         let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
-        let mut lines: Vec<String> = SETTINGS.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut lines: Vec<String> =
+            ROLES.iter().chain(SETTINGS).map(|(key, value)| format!("{key}={value}")).collect();
         lines.push(format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"));
         lines.push(format!("listeners={listeners}"));
         lines.push(format!("advertised.listeners={listeners}"));
@@ -198,25 +206,17 @@ pub(crate) async fn answers(folder: &Path, port: u16) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn container(engine: Engine) -> Container {
+fn container(engine: Engine) -> Container<apache::Kafka> {
     Container {
         engine,
-        name: "kafka-4.3.1-container",
+        service: "kafka-4.3.1-container",
         image: "apache/kafka:4.3.1",
-        inside: 9092,
-        environment: |port| {
+        request: |name, version| {
+            let image: ContainerRequest<_> = apache::Kafka::default().with_name(name).with_tag(version);
             let variable = |key: &str| format!("KAFKA_{}", key.replace('.', "_").to_uppercase());
-            let mut environment: Vec<(String, String)> =
-                SETTINGS.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
-            let addresses = [
-                ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093".to_owned()),
-                ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
-                ("controller.quorum.voters", "1@localhost:9093".to_owned()),
-            ];
-            environment.extend(addresses.map(|(key, value)| (variable(key), value)));
-            environment
+            SETTINGS.iter().fold(image, |image, (key, value)| image.with_env_var(variable(key), *value))
         },
-        arguments: &[],
+        inside: apache::KAFKA_PORT.as_u16(),
         probe: Probe::Kafka,
     }
 }

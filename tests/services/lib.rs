@@ -3,7 +3,7 @@
 //! Each is looked for in this order:
 //! 1. environment variables: `MUSTER_TEST_KAFKA` (bootstrap servers), `MUSTER_TEST_REGISTRY` (address with base path),
 //!    `MUSTER_TEST_POSTGRES` (address of a maintenance database, as a user who may create databases). All or none;
-//! 2. a container, where a container engine answers;
+//! 2. a container, where a container engine on this machine answers (`docs/decisions/test-services.md`);
 //! 3. package artefacts: Kafka and the registry through Maven, PostgreSQL from the system's binaries;
 //! 4. else an error when `CI` is set, otherwise `None`, after one line on stderr that says what is missing.
 //!
@@ -22,6 +22,7 @@
 
 mod cache;
 mod container;
+mod engine;
 mod find;
 mod given;
 mod instance;

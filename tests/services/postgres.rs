@@ -11,10 +11,13 @@ use anyhow::{Context, Result};
 use reqwest::Url;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
+use testcontainers::ImageExt;
+use testcontainers_modules::postgres::Postgres as PostgresImage;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::container::{Container, Engine, Probe};
+use crate::container::{Container, Probe};
+use crate::engine::Engine;
 use crate::find::{self, Found};
 use crate::given::Variable;
 use crate::instance::Launch;
@@ -239,18 +242,17 @@ impl Binaries {
 /// Fast rather than durable; enough connections for many tests at once.
 const SETTINGS: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"];
 
-fn container(engine: Engine) -> Container {
+fn container(engine: Engine) -> Container<PostgresImage> {
     Container {
         engine,
-        name: "postgres-15-container",
+        service: "postgres-15-container",
         image: "postgres:15-alpine",
-        inside: 5432,
-        environment: |_| {
-            let variables =
-                [("POSTGRES_USER", "muster"), ("POSTGRES_DB", "postgres"), ("POSTGRES_HOST_AUTH_METHOD", "trust")];
-            variables.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec()
+        request: |name, version| {
+            let image = PostgresImage::default().with_user("muster").with_host_auth();
+            let command = SETTINGS.iter().flat_map(|setting| ["-c", setting]);
+            image.with_name(name).with_tag(version).with_cmd(command)
         },
-        arguments: &["-c", "fsync=off", "-c", "max_connections=200"],
+        inside: 5432,
         probe: Probe::Postgres,
     }
 }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use testcontainers::core::IntoContainerPort;
+use testcontainers::{ContainerRequest, GenericImage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::container::{Container, Engine, Probe};
+use crate::container::{Container, Probe};
+use crate::engine::Engine;
 use crate::find::{self, Found};
 use crate::given::Variable;
 use crate::instance::Launch;
@@ -159,14 +162,19 @@ pub(crate) async fn answers(port: u16) -> Result<()> {
     Ok(())
 }
 
-fn container(engine: Engine) -> Container {
+/// Where the image listens.
+const INSIDE: u16 = 8080;
+
+pub(crate) fn container(engine: Engine) -> Container<GenericImage> {
     Container {
         engine,
-        name: "apicurio-3.0.9-container",
+        service: "apicurio-3.0.9-container",
         image: "apicurio/apicurio-registry:3.0.9",
-        inside: 8080,
-        environment: |_| Vec::new(),
-        arguments: &[],
+        // Its log doesn't say when it is ready: `answers` asks it.
+        request: |name, version| {
+            ContainerRequest::from(GenericImage::new(name, version).with_exposed_port(INSIDE.tcp()))
+        },
+        inside: INSIDE,
         probe: Probe::Registry,
     }
 }

@@ -7,7 +7,6 @@
 # SIGNAL  what stops the server; after 10 s it is killed
 # FOLDER  the server's throw-away folder. This script writes `pid` there, and `exited` with the status when the
 #         server ends by itself; it goes at once when it finds `stop`.
-# MUSTER_AFTER (environment)  a command to run at the very end
 
 users=$1 grace=$2 signal=$3 folder=$4
 shift 4
@@ -40,7 +39,6 @@ leave() {
         running && kill -s KILL "$server"
     fi
     wait "$server"
-    [ -n "$MUSTER_AFTER" ] && $MUSTER_AFTER
     cd / && rm -rf "$folder"
     exit 0
 }

@@ -1,6 +1,6 @@
 //! Says which services the tests would use, without starting any.
 
-use crate::container::Engine;
+use crate::engine::Engine;
 use crate::given::{self, Variable};
 use crate::maven::Maven;
 use crate::missing::Missing;
@@ -44,7 +44,7 @@ fn look(
         Err(err) => return Err(format!("{err:#}")),
     }
     if let Some(engine) = engine {
-        return Ok(format!("a container, by {}", engine.client().display()));
+        return Ok(format!("a container, by the engine at {}", engine.socket().display()));
     }
     packages().map_err(|Missing(why)| format!("{why}; or set {}", variable.name()))
 }
