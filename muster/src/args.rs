@@ -75,6 +75,9 @@ pub enum Command {
         /// Last day of the window.
         #[arg(long, requires = "from")]
         to: Option<NaiveDate>,
+        /// The page of the window to begin with, in pages of the source's own size; 1 is the first.
+        #[arg(long, requires = "from")]
+        page: Option<std::num::NonZeroU32>,
         /// Everything, to find what was missed and what has gone.
         #[arg(long, conflicts_with = "from")]
         full: bool,
@@ -184,6 +187,12 @@ pub struct LettersFilter {
     /// With this key.
     #[arg(long)]
     pub key: Option<String>,
+    /// Set aside on this day (UTC) or later.
+    #[arg(long)]
+    pub since: Option<NaiveDate>,
+    /// Set aside on this day (UTC) or before.
+    #[arg(long)]
+    pub until: Option<NaiveDate>,
     /// At most so many.
     #[arg(long, default_value_t = 100)]
     pub limit: u32,

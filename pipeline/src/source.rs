@@ -23,6 +23,9 @@ pub enum Ask {
         from: NaiveDate,
         /// Last day.
         to: NaiveDate,
+        /// The page of the window to begin with, in pages of the source's own size; 1 is the first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        page: Option<std::num::NonZeroU32>,
     },
 }
 

@@ -249,7 +249,7 @@ async fn a_window_is_asked_for_once_and_moves_no_position() {
     world.until(async || process.state.positions.position(TOPIC).unwrap().is_some()).await;
     script.set([good("r1", "a"), good("r2", "b")]);
     let day = |d| NaiveDate::from_ymd_opt(2024, 3, d).unwrap();
-    let kind = RequestKind::Sync { window: Some((day(1), day(3))), everything: false };
+    let kind = RequestKind::Sync { window: Some((day(1), day(3))), page: None, everything: false };
     let answer = ask(&world, &process, "q1", "ats", kind).await;
     assert!(answer.done, "{}", answer.text);
     assert!(answer.text.contains("2 read, 1 changed"), "{}", answer.text);
@@ -276,7 +276,7 @@ async fn everything_that_is_asked_for_comes_though_a_smaller_pass_was_under_way(
     let request = pipeline::state::Request {
         id: "q1".into(),
         target: TOPIC.into(),
-        kind: RequestKind::Sync { window: None, everything: true },
+        kind: RequestKind::Sync { window: None, page: None, everything: true },
         at: world.clock.now(),
         answer: None,
     };

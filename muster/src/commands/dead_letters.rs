@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use chrono::Utc;
+use chrono::{DateTime, NaiveDate, Utc};
 use pipeline::dead_letters::Letter;
 use pipeline::log::sqlite::holder;
 use pipeline::operations::{LetterFilter, LetterRow, LetterState, Operations};
@@ -53,9 +53,13 @@ fn filter(which: &LettersFilter) -> LetterFilter {
         topic: which.topic.clone(),
         code: which.code.clone(),
         key: which.key.clone(),
-        since: None,
-        until: None,
+        since: which.since.map(midnight),
+        until: which.until.and_then(|day| day.succ_opt()).map(midnight),
     }
+}
+
+fn midnight(day: NaiveDate) -> DateTime<Utc> {
+    day.and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
 async fn list(operations: &Operations, which: &LettersFilter, output: Output) -> Result<u8> {

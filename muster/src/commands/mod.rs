@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 use pipeline::config;
 use pipeline::log::sqlite::holder;
-use pipeline::state::{Answer, Request};
+use pipeline::state::{Answer, Request, RequestKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command};
@@ -35,8 +35,9 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Run { once } => run::run(&settings(&args)?, *once, output).await,
         Command::Check | Command::Plan { .. } => bail!("not here yet"),
         Command::Topics { action } => topics::run(&settings(&args)?, *action, output).await,
-        Command::Sync { target, from, to, full } => {
-            sync::run(&settings(&args)?, target, from.zip(*to), *full, output).await
+        Command::Sync { target, from, to, page, full } => {
+            let kind = RequestKind::Sync { window: from.zip(*to), page: *page, everything: *full };
+            sync::run(&settings(&args)?, target, kind, output).await
         }
         Command::Pause { component } => pause::run(&settings(&args)?, component, true, output).await,
         Command::Resume { component } => pause::run(&settings(&args)?, component, false, output).await,

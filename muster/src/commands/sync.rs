@@ -1,7 +1,7 @@
 //! `muster sync`: read a system, or one of its feeds, now.
 
 use anyhow::Result;
-use chrono::{NaiveDate, Utc};
+use chrono::Utc;
 use pipeline::state::{Request, RequestKind};
 
 use super::ask_owner;
@@ -10,26 +10,15 @@ use crate::output::Output;
 use crate::settings::Settings;
 
 /// Asks the owner of the feed and shows what came of it.
-pub async fn run(
-    settings: &Settings,
-    target: &str,
-    window: Option<(NaiveDate, NaiveDate)>,
-    everything: bool,
-    output: Output,
-) -> Result<u8> {
-    if let Some((from, to)) = window
+pub async fn run(settings: &Settings, target: &str, kind: RequestKind, output: Output) -> Result<u8> {
+    if let RequestKind::Sync { window: Some((from, to)), .. } = &kind
         && to < from
     {
         anyhow::bail!("--to {to} lies before --from {from}");
     }
     known(settings, target)?;
-    let request = Request {
-        id: uuid::Uuid::new_v4().to_string(),
-        target: target.to_owned(),
-        kind: RequestKind::Sync { window, everything },
-        at: Utc::now(),
-        answer: None,
-    };
+    let request =
+        Request { id: uuid::Uuid::new_v4().to_string(), target: target.to_owned(), kind, at: Utc::now(), answer: None };
     let answer = ask_owner(settings, request).await?;
     output.show(&answer, || answer.text.clone())?;
     Ok(if answer.done { exit::DONE } else { exit::FAILED })

@@ -16,6 +16,9 @@ pub enum RequestKind {
     Sync {
         /// A window of days instead of the changes since the last success.
         window: Option<(NaiveDate, NaiveDate)>,
+        /// The page of the window to begin with; 1 is the first.
+        #[serde(default)]
+        page: Option<std::num::NonZeroU32>,
         /// Everything, to find what was missed and what has gone.
         everything: bool,
     },

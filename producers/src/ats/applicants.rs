@@ -91,7 +91,10 @@ impl Applicants {
         let pages = if self.server.short.is_some() { 1 } else { u64::from(self.config.concurrency.max(1)) };
         let size = self.server.page_size;
         let page = |number: u64| {
-            let mut query = vec![("next", size.to_string()), ("offset", (reading.offset + number * size).to_string())];
+            let mut query = vec![
+                ("next", size.to_string()),
+                ("offset", (reading.skip + reading.offset + number * size).to_string()),
+            ];
             if let Some(window) = reading.window {
                 query.push(("from", window.from.to_string()));
                 query.push(("to", window.to.to_string()));

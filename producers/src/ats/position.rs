@@ -26,6 +26,9 @@ pub(super) struct Reading {
     pub(super) window: Option<Window>,
     /// Counts from 1.
     pub(super) pass: u32,
+    /// Rows of the window that were not asked for: it was to be read from a later page on.
+    #[serde(default)]
+    pub(super) skip: u64,
     /// How many rows of this pass have been received.
     pub(super) offset: u64,
     /// The moment before this pass's first request.
@@ -72,13 +75,19 @@ impl At {
 impl Reading {
     fn new(ask: &Ask, complete_to: Option<DateTime<Utc>>, now: DateTime<Utc>, config: &AtsConfig) -> Self {
         let window = match ask {
-            Ask::Everything => None,
-            Ask::Window { from, to } => Some(Window { from: *from, to: *to }),
+            // The first load may be told to leave the past alone.
+            Ask::Everything => {
+                let first = config.from.filter(|_| complete_to.is_none());
+                first.map(|from| Window { from, to: last_day(now, config).max(from) })
+            }
+            Ask::Window { from, to, .. } => Some(Window { from: *from, to: *to }),
             Ask::Changes => {
                 first_day(complete_to, now, config).map(|from| Window { from, to: last_day(now, config).max(from) })
             }
         };
-        Self { ask: ask.clone(), window, pass: 1, offset: 0, began: now, news: false, previous: None }
+        let page = if let Ask::Window { page: Some(page), .. } = ask { u64::from(page.get()) } else { 1 };
+        let skip = (page - 1) * u64::from(config.page_size);
+        Self { ask: ask.clone(), window, pass: 1, skip, offset: 0, began: now, news: false, previous: None }
     }
 
     /// At the start of a pass: it began now, and what has changed up to now belongs to it.
@@ -172,7 +181,7 @@ mod tests {
     fn a_position_comes_back_from_its_json() {
         let config = AtsConfig::new("http://ats.example".parse().unwrap(), "key");
         let now = utc("2024-05-10T12:00:00Z");
-        let ask = Ask::Window { from: "2024-01-01".parse().unwrap(), to: "2024-02-01".parse().unwrap() };
+        let ask = Ask::Window { from: "2024-01-01".parse().unwrap(), to: "2024-02-01".parse().unwrap(), page: None };
         let reading = At::default().reading(&ask, now, &config).next_pass();
         let at = At { complete_to: Some(now), reading: Some(reading) };
         assert_eq!(At::of(Some(&at.position())), at);

@@ -297,9 +297,9 @@ impl Working<'_> {
     ) -> Result<Option<Answer>, RunError> {
         let name = self.feed.name().to_owned();
         match &request.kind {
-            RequestKind::Sync { window, everything } => {
+            RequestKind::Sync { window, page, everything } => {
                 let ask = match (window, everything) {
-                    (Some((from, to)), _) => Ask::Window { from: *from, to: *to },
+                    (Some((from, to)), _) => Ask::Window { from: *from, to: *to, page: *page },
                     (None, true) => Ask::Everything,
                     (None, false) => Ask::Changes,
                 };

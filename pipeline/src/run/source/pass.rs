@@ -74,7 +74,7 @@ impl Working<'_> {
     ) -> Result<PassReport, RunError> {
         let mut pass = self.begin(ask, runtime)?;
         let window = match &pass.ask {
-            Ask::Window { from, to } => Some((*from, *to)),
+            Ask::Window { from, to, .. } => Some((*from, *to)),
             Ask::Changes | Ask::Everything => None,
         };
         let name = self.feed.name().to_owned();
