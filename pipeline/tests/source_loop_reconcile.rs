@@ -95,8 +95,10 @@ async fn more_than_the_share_is_not_deleted() {
     script.set(four().split_off(3));
     pass(&world, &process, deleting(&script, 0.5)).await.unwrap();
     let refused = pass(&world, &process, deleting(&script, 0.5)).await;
-    assert!(matches!(&refused, Err(RunError::Refused { hint, .. }) if hint.contains("max_share")), "{refused:?}");
+    assert!(matches!(&refused, Err(RunError::Refused { reason, .. }) if reason.contains("max_share")), "{refused:?}");
     assert_eq!(there(&world).await.len(), 4);
+    let run = &world.operations().runs(TOPIC, 1).await.unwrap()[0];
+    assert_eq!((run.success, run.vanished), (Some(false), 3));
 }
 
 #[tokio::test]

@@ -146,7 +146,14 @@ async fn once(
             _ => Ask::Changes,
         };
         match work.pass(&ask, runtime, stop).await {
-            Ok(_) => runtime.health.progressed(system, runtime.clock.now()),
+            Ok(report) => {
+                runtime.health.progressed(system, runtime.clock.now());
+                failed = failed.or(report.withheld.map(|reason| RunError::Refused {
+                    component: work.feed.name().to_owned(),
+                    reason,
+                    hint: "the other feeds went on".into(),
+                }));
+            }
             // The other feeds go on.
             Err(error @ RunError::Source(_)) if error.can_pass().is_some() => failed = failed.or(Some(error)),
             Err(error) => return Err(error),
@@ -306,7 +313,7 @@ impl Working<'_> {
                 match self.asked_for(&ask, runtime, stop).await {
                     Ok(report) if !report.ended => Ok(None),
                     Ok(report) => Ok(Some(Answer {
-                        done: true,
+                        done: report.withheld.is_none(),
                         text: format!("{name}: {report}"),
                         details: serde_json::json!({ "feed": name, "counts": report.counts, "vanished": report.vanished }),
                     })),

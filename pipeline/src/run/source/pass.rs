@@ -37,6 +37,8 @@ pub struct PassReport {
     pub vanished: u64,
     /// Those of them that were deleted.
     pub deleted: u64,
+    /// Why they were not deleted, where so many have gone that a person must look first. The run counts as failed.
+    pub withheld: Option<String>,
 }
 
 impl fmt::Display for PassReport {
@@ -45,6 +47,9 @@ impl fmt::Display for PassReport {
         write!(f, "{} read, {} changed, {} unchanged, {} rejected", c.read, c.delivered, c.unchanged, c.rejected)?;
         if self.vanished > 0 {
             write!(f, ", {} vanished ({} deleted)", self.vanished, self.deleted)?;
+        }
+        if let Some(withheld) = &self.withheld {
+            write!(f, "; {withheld}")?;
         }
         Ok(())
     }
@@ -83,9 +88,9 @@ impl Working<'_> {
         runtime.operations.begin_run(&start).await?;
         let ended = self.read_pages(&mut pass, stop).await;
         let outcome = match &ended {
-            Ok(()) if pass.report.ended => RunOutcome::Success,
-            Ok(()) => RunOutcome::CutOff,
             Err(error) => RunOutcome::Failed(error.to_string()),
+            Ok(()) if !pass.report.ended => RunOutcome::CutOff,
+            Ok(()) => pass.report.withheld.clone().map_or(RunOutcome::Success, RunOutcome::Failed),
         };
         if pass.ask == Ask::Everything && outcome == RunOutcome::Success {
             self.restate = false;
@@ -303,14 +308,19 @@ impl Working<'_> {
             return Ok(());
         };
         if absent.len() as f64 > known as f64 * max_share {
-            return Err(RunError::Refused {
-                component: name,
-                reason: format!(
-                    "{} of {known} entities have gone from the system, more than the share of {max_share}",
-                    absent.len()
-                ),
-                hint: "if they really have gone, raise `vanished.max_share` for one run".into(),
-            });
+            let withheld = format!(
+                "{} of {known} entities have gone from the system, more than the share of {max_share}: nothing was deleted \
+                 (if they really have gone, raise `vanished_max_share` for one run)",
+                absent.len()
+            );
+            tracing::error!(
+                source = name,
+                vanished = absent.len(),
+                known,
+                "too many entities have gone, nothing is deleted"
+            );
+            pass.report.withheld = Some(withheld);
+            return Ok(());
         }
         let stamp = Stamp { captured: pass.started, asked: pass.asked, run: Arc::clone(&pass.run) };
         for keys in absent.chunks(DELETES_AT_ONCE) {
