@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use chrono::NaiveDate;
@@ -121,6 +122,8 @@ impl Command {
     /// What is logged unless `MUSTER_LOG` says otherwise: commands whose output is their result log less.
     pub fn logs(&self) -> &'static str {
         match self {
+            // On a terminal one pass shows its progress instead.
+            Self::Run { once: true } if std::io::stderr().is_terminal() => "warn",
             Self::Run { .. } | Self::Simulate { .. } => "info",
             // The story tells itself what is set aside.
             Self::Demo { .. } => "error",

@@ -7,6 +7,7 @@ mod exit;
 mod logging;
 mod output;
 mod process;
+mod progress;
 mod settings;
 
 use std::process::ExitCode;

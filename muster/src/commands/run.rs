@@ -1,5 +1,6 @@
 //! `muster run`: sources, processors and sinks until told to stop; with `--once`, one pass of everything.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -7,11 +8,11 @@ use pipeline::ledger::Counts;
 use serde_json::json;
 
 use super::stop_on_signals;
-use crate::contact;
 use crate::exit;
 use crate::output::Output;
 use crate::process::{Ended, Process};
 use crate::settings::Settings;
+use crate::{contact, progress};
 
 /// After this a component that doesn't stop is left behind: nothing it holds isn't in the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -31,7 +32,12 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
         None => None,
     };
     let ended = if once {
-        process.once(&stop).await
+        let shown = stop.child_token();
+        let watching = tokio::spawn(progress::watch(Arc::clone(&process.runtime.health), shown.clone()));
+        let ended = process.once(&stop).await;
+        shown.cancel();
+        watching.await.context("the progress lines' task")?;
+        ended
     } else {
         tracing::info!(
             sources = process.systems.len(),

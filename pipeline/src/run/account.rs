@@ -51,6 +51,7 @@ impl Account {
     /// Writes the account down, when it has changed and the last time is a while ago, or `now` where it must.
     pub async fn write(&mut self, runtime: &Runtime, must: bool) -> Result<(), RunError> {
         let now = runtime.clock.now();
+        runtime.health.records(&self.component, self.counts.read);
         let due = self.written.is_none_or(|(at, counts)| counts != self.counts && (must || now - at >= WRITE_EVERY));
         if !due {
             return Ok(());

@@ -44,6 +44,7 @@ pub struct ComponentHealth {
 #[derive(Debug, Default)]
 pub struct Health {
     components: Mutex<BTreeMap<String, ComponentHealth>>,
+    records: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Health {
@@ -84,6 +85,16 @@ impl Health {
         let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         let health = make(components.get(name));
         components.insert(name.to_owned(), health);
+    }
+
+    /// It has taken in so many records since it began, for those who watch.
+    pub fn records(&self, name: &str, records: u64) {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), records);
+    }
+
+    /// How many records every feed, processor and sink has taken in.
+    pub fn all_records(&self) -> BTreeMap<String, u64> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All components.
