@@ -14,6 +14,7 @@ use rdkafka::{Offset as NativeOffset, TopicPartitionList};
 use super::context::Context;
 use super::errors::{Health, is_unknown_topic, lock};
 use super::options::KafkaOptions;
+use super::queues::next_event;
 use crate::log::{Committed, Ends, LogError, NewTopic, Offset, TopicInfo, TopicPartition};
 
 /// Between two looks whether a new topic is there.
@@ -35,7 +36,7 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn new(options: &KafkaOptions, health: &Arc<Health>) -> Result<Self, LogError> {
         let config = options.tools()?;
-        let context = || Context { health: Arc::clone(health) };
+        let context = || Context::new(health);
         let failed = |error| health.explain("creating a client", &error);
         Ok(Self {
             options: options.clone(),
@@ -183,7 +184,7 @@ impl Cluster {
         self.ask(move |cluster| {
             let mut config = cluster.options.tools()?;
             config.set("group.id", &group).set("enable.auto.commit", "false");
-            let context = Context { health: Arc::clone(&cluster.health) };
+            let context = Context::new(&cluster.health);
             let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&config, context)
                 .map_err(|error| cluster.health.explain("creating a client", &error))?;
             committed_of(&consumer, &cluster.options, &cluster.health, &of)
@@ -276,7 +277,7 @@ impl Cluster {
 
     fn metadata(&self, topic: Option<&str>) -> Result<Metadata, LogError> {
         // Complaints pile up in the client's queue until somebody polls it; its context has them then.
-        while self.tools.poll(Duration::ZERO).is_some() {}
+        while next_event(&self.tools).is_some() {}
         let metadata = self.tools.fetch_metadata(topic, self.options.limits.request_within);
         let metadata = metadata.map_err(|error| {
             let what = format!("metadata of {} from {}", topic.unwrap_or("all topics"), self.options.bootstrap);

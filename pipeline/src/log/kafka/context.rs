@@ -26,22 +26,57 @@ pub(super) fn trace(level: RDKafkaLogLevel, fac: &str, line: &str) {
     }
 }
 
+/// Whether something was called back: a poll that did so says, like an empty one, that there was nothing.
+#[derive(Debug, Default)]
+pub(super) struct Heard(AtomicBool);
+
+impl Heard {
+    fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Since the last time it was asked.
+    pub(super) fn anything(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// A context that tells what its polls called back.
+pub(super) trait Hears: ConsumerContext {
+    fn heard(&self) -> &Heard;
+}
+
 /// The context of clients that ask and read.
 pub(super) struct Context {
-    pub(super) health: Arc<Health>,
+    health: Arc<Health>,
+    heard: Heard,
+}
+
+impl Context {
+    pub(super) fn new(health: &Arc<Health>) -> Self {
+        Self { health: Arc::clone(health), heard: Heard::default() }
+    }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        self.heard.note();
         trace(level, fac, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.note();
         self.health.complained(error.rdkafka_error_code().unwrap_or(Code::Unknown), reason);
     }
 }
 
 impl ConsumerContext for Context {}
+
+impl Hears for Context {
+    fn heard(&self) -> &Heard {
+        &self.heard
+    }
+}
 
 /// A rebalance that the member's thread has to answer with an assignment of its own.
 #[derive(Debug)]
@@ -59,20 +94,24 @@ pub(super) struct MemberContext {
     pub(super) rebalances: Mutex<VecDeque<Rebalance>>,
     /// The thread has gone: rebalances are answered on the spot, or the client would never close.
     pub(super) closing: AtomicBool,
+    pub(super) heard: Heard,
 }
 
 impl ClientContext for MemberContext {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        self.heard.note();
         trace(level, fac, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.note();
         self.health.complained(error.rdkafka_error_code().unwrap_or(Code::Unknown), reason);
     }
 }
 
 impl ConsumerContext for MemberContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.heard.note();
         if self.closing.load(Ordering::Acquire) {
             if let Err(error) = consumer.unassign() {
                 tracing::debug!(%error, "unassigning while closing");
@@ -84,6 +123,12 @@ impl ConsumerContext for MemberContext {
             _ => Rebalance::Revoke { lost: consumer.assignment_lost() },
         };
         lock(&self.rebalances).push_back(rebalance);
+    }
+}
+
+impl Hears for MemberContext {
+    fn heard(&self) -> &Heard {
+        &self.heard
     }
 }
 

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{Offset as NativeOffset, TopicPartitionList};
+use rdkafka::{Message, Offset as NativeOffset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::cluster::{committed_of, signed};
-use super::context::{MemberContext, Rebalance};
+use super::context::{Heard, MemberContext, Rebalance};
 use super::errors::{Health, is_final, is_out_of_range, is_stale_member, is_unknown_topic, lock};
 use super::options::KafkaOptions;
 use super::outbox::Outbox;
-use super::queues::{Filling, Part, Polled, Silence, exists, watermarks};
+use super::queues::{Filling, Part, Polled, Silence, exists, next_event, watermarks};
 use super::subscription::Command;
 use super::wake::Bell;
 use crate::log::settings::check_commit;
@@ -90,6 +90,7 @@ impl Member {
             health: Arc::clone(health),
             rebalances: Mutex::new(VecDeque::new()),
             closing: AtomicBool::new(false),
+            heard: Heard::default(),
         };
         let failed = |error| health.explain(&format!("joining group {}", group.name), &error);
         let consumer: BaseConsumer<MemberContext> =
@@ -139,9 +140,24 @@ impl Member {
     }
 
     fn serve_events(&mut self) {
-        while let Some(event) = self.consumer.poll(Duration::ZERO) {
-            // A record here came before its partition had a queue of its own, so before it was started: not wanted yet.
-            let Err(error) = event else { continue };
+        while let Some(event) = next_event(&self.consumer) {
+            let error = match event {
+                Ok(message) => {
+                    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+                    let strayed = self
+                        .parts
+                        .iter()
+                        .find(|part| *part.at.topic == *topic && signed(part.at.partition) == partition)
+                        .filter(|part| self.started.contains(&part.at) && offset >= part.next.0);
+                    // Its partition's queue isn't the one that librdkafka fills: given anew from where its delivery stands.
+                    if let Some(part) = strayed {
+                        self.wanted.entry(part.at.clone()).or_insert(part.next);
+                        self.asked = Instant::now();
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
             let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
             if code == Code::AllBrokersDown {
                 self.silence.begins();
@@ -190,11 +206,11 @@ impl Member {
             let native = NativeOffset::Offset(from.0);
             list.add_partition_offset(&at.topic, signed(at.partition), native).map_err(failed)?;
         }
-        self.consumer.assign(&list).map_err(failed)?;
+        // Before librdkafka fetches: what it has before a partition has its own queue goes to the common one.
         for (at, from) in places {
             self.parts.push(Part::split(&self.consumer, at, *from, &self.wires.bell)?);
         }
-        Ok(())
+        self.consumer.assign(&list).map_err(failed)
     }
 
     /// Gives librdkafka what was started, and what it had before from where its delivery stands.

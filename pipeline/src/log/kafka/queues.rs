@@ -7,13 +7,26 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
 
 use super::cluster::signed;
+use super::context::Hears;
 use super::errors::Health;
 use super::options::KafkaOptions;
 use super::record::copied;
 use super::wake::Bell;
 use crate::log::{Ends, LogError, Offset, Record, TopicPartition};
+
+/// The next event of a client's common queue, without waiting; `None`: there is none, whatever was called back meanwhile.
+pub(super) fn next_event<C: Hears>(consumer: &BaseConsumer<C>) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+    loop {
+        let event = consumer.poll(Duration::ZERO);
+        let called_back = consumer.context().heard().anything();
+        if event.is_some() || !called_back {
+            return event;
+        }
+    }
+}
 
 /// Records taken from one partition before the next one's turn.
 const PER_TURN: usize = 256;

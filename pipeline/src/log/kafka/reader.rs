@@ -15,8 +15,7 @@ use super::cluster::signed;
 use super::context::Context;
 use super::errors::{Health, is_final, is_out_of_range, is_unknown_topic};
 use super::options::KafkaOptions;
-use super::queues::{Filling, Part, Polled, Silence, exists, watermarks};
-use super::record::copied;
+use super::queues::{Filling, Part, Polled, Silence, exists, next_event, watermarks};
 use super::wake::Bell;
 use crate::log::{Chunk, LogError, Offset, Reader, TopicPartition};
 
@@ -64,7 +63,7 @@ pub(super) fn start(
 ) -> Result<KafkaReader, LogError> {
     let mut config = options.consumer(NO_GROUP, from.len())?;
     config.set("enable.partition.eof", "true");
-    let context = Context { health: Arc::clone(health) };
+    let context = Context::new(health);
     let failed = |error| health.explain("creating a reader", &error);
     let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&config, context).map_err(failed)?;
     let mut list = TopicPartitionList::with_capacity(from.len());
@@ -74,10 +73,12 @@ pub(super) fn start(
     let (sender, chunks) = mpsc::channel(CHUNKS);
     let bell = Arc::new(Bell::default());
     let consumer = Arc::new(consumer);
-    consumer.assign(&list).map_err(failed)?;
+    // Before librdkafka fetches: what it has before a partition has its own queue goes to the common one.
     let parts = from.iter().map(|(at, offset)| Part::split(&consumer, at, *offset, &bell));
+    let parts = parts.collect::<Result<_, _>>()?;
+    consumer.assign(&list).map_err(failed)?;
     let mut worker = Worker {
-        parts: parts.collect::<Result<_, _>>()?,
+        parts,
         consumer,
         ends: HashMap::new(),
         turn: 0,
@@ -123,14 +124,10 @@ impl Worker {
     fn run(&mut self, out: &mpsc::Sender<Result<Chunk, LogError>>) -> Result<(), LogError> {
         let mut waiting: Option<Chunk> = None;
         while !out.is_closed() {
-            let mut filling = Filling::new(&self.options);
-            self.serve(&mut filling)?;
+            self.serve()?;
             let chunk = match waiting.take() {
-                Some(mut chunk) => {
-                    chunk.records.append(&mut filling.records);
-                    Some(chunk)
-                }
-                None => self.fill(filling)?,
+                Some(chunk) => Some(chunk),
+                None => self.fill(Filling::new(&self.options))?,
             };
             match chunk {
                 Some(chunk) => {
@@ -153,17 +150,14 @@ impl Worker {
         Ok(())
     }
 
-    /// Complaints, and records that came before their partition had a queue of its own.
-    fn serve(&mut self, filling: &mut Filling) -> Result<(), LogError> {
-        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+    /// Complaints. Records and ends have the queues of their partitions.
+    fn serve(&mut self) -> Result<(), LogError> {
+        while let Some(event) = next_event(&self.consumer) {
             match event {
                 Ok(message) => {
-                    let place = self.parts.iter_mut().find(|part| {
-                        *part.at.topic == *message.topic() && signed(part.at.partition) == message.partition()
-                    });
-                    let Some(part) = place else { continue };
-                    part.next = Offset(message.offset()).next();
-                    filling.push(copied(&part.at, &message));
+                    let (topic, partition) = (message.topic(), message.partition());
+                    let reason = format!("a record of {topic}|{partition} came out of turn: read again");
+                    return Err(LogError::Unavailable { reason });
                 }
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
