@@ -1,6 +1,6 @@
 //! Topic settings and limits that the logs on one machine share. Kafka's broker has its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Committed, LogError, NewTopic, TopicPartition};
@@ -35,7 +35,33 @@ pub(super) fn check_commit(offsets: &[(TopicPartition, Committed)]) -> Result<()
     Ok(())
 }
 
-/// Members of a group that don't read the same topics would not hold the same partitions in each.
+/// A member's partitions as the range assignor gives them when all members read the same topics: the same numbers in
+/// each of its topics that has the same count. `Err`: two topics whose numbers differ.
+pub(super) fn check_alignment(
+    group: &str,
+    topics: &[(Arc<str>, u32)],
+    places: &[TopicPartition],
+) -> Result<(), LogError> {
+    let numbers = |topic: &Arc<str>| -> BTreeSet<u32> {
+        places.iter().filter(|at| at.topic == *topic).map(|at| at.partition).collect()
+    };
+    let mut first: BTreeMap<u32, (&Arc<str>, BTreeSet<u32>)> = BTreeMap::new();
+    for (topic, count) in topics {
+        let held = numbers(topic);
+        let (other, theirs) = first.entry(*count).or_insert_with(|| (topic, held.clone()));
+        if *theirs != held {
+            return Err(LogError::Refused {
+                reason: format!("group {group} gave us different partitions of {other} and {topic}"),
+                hint: "stop the members that read other topics: all members of a group read the same ones".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Members of a group that don't read the same topics would not hold the same partitions in each. Known at once only
+/// where the members' lists are at hand.
+#[cfg(any(test, feature = "testing"))]
 pub(super) fn other_topics(group: &str, theirs: &[Arc<str>], ours: &[Arc<str>]) -> LogError {
     LogError::Refused {
         reason: format!("group {group} reads {}, and a new member wants {}", theirs.join(", "), ours.join(", ")),
@@ -54,4 +80,25 @@ pub(super) fn check_topic(topic: &NewTopic) -> Result<(), LogError> {
         reason: format!("topic {:?} with {} partitions can't be created", topic.name, topic.partitions),
         hint: "names are 1 to 249 letters, digits, '.', '_' and '-'; a topic has at least one partition".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_one_size_are_held_alike() {
+        let topics: [(Arc<str>, u32); 3] = [("nurses".into(), 2), ("posts".into(), 2), ("users".into(), 1)];
+        let held = |places: &[(&str, u32)]| {
+            let places: Vec<_> = places.iter().map(|(topic, n)| TopicPartition::new(*topic, *n)).collect();
+            check_alignment("register", &topics, &places)
+        };
+        assert!(held(&[]).is_ok());
+        assert!(held(&[("nurses", 1), ("posts", 1)]).is_ok());
+        assert!(held(&[("nurses", 0), ("posts", 0), ("users", 0)]).is_ok());
+        let Err(LogError::Refused { reason, .. }) = held(&[("nurses", 1), ("posts", 0), ("posts", 1)]) else {
+            panic!("taken")
+        };
+        assert!(reason.contains("nurses and posts"), "{reason}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Questions to the cluster: topics, settings, ends, committed offsets. librdkafka blocks, so each runs on a thread for that.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -331,7 +332,13 @@ pub(super) fn committed_of<C: rdkafka::consumer::ConsumerContext>(
         })?;
         committed.push(match element.offset() {
             NativeOffset::Offset(next) => {
-                Some(Committed { next: Offset(next), metadata: element.metadata().to_owned() })
+                // rdkafka panics over metadata that isn't text.
+                let metadata = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()));
+                let metadata = metadata.map_err(|_| LogError::Refused {
+                    reason: format!("{what}: the metadata that the group has for {at} isn't UTF-8"),
+                    hint: "somebody else commits for this group: give Muster a group of its own".to_owned(),
+                })?;
+                Some(Committed { next: Offset(next), metadata })
             }
             _ => None,
         });

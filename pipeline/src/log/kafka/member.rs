@@ -9,20 +9,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Message, Offset as NativeOffset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::cluster::{committed_of, signed};
+use super::clerk::Clerk;
+use super::cluster::signed;
 use super::context::{Heard, MemberContext, Rebalance};
-use super::errors::{Health, is_final, is_out_of_range, is_stale_member, is_unknown_topic, lock};
+use super::errors::{Health, is_final, is_out_of_range, is_unknown_topic, lock};
 use super::options::KafkaOptions;
 use super::outbox::Outbox;
 use super::queues::{Filling, Part, Polled, Silence, exists, next_event, watermarks};
-use super::subscription::Command;
+use super::subscription::{Command, Reply};
 use super::wake::Bell;
-use crate::log::settings::check_commit;
+use crate::log::settings::{check_alignment, check_commit};
 use crate::log::{Committed, Event, LogError, Offset, TopicPartition};
 
 /// Between two looks when no queue and no command rings: rebalances arrive without ringing.
@@ -35,11 +36,10 @@ const STARTED_TOGETHER: Duration = Duration::from_millis(3);
 const RECORD_EVENTS: usize = 2;
 
 /// Whom to join.
-pub(super) struct Group<'a> {
-    pub(super) name: &'a str,
-    pub(super) topics: &'a [Arc<str>],
-    /// Of all topics together: the most that one member may get.
-    pub(super) partitions: usize,
+pub(super) struct Group {
+    pub(super) name: String,
+    /// With the counts of their partitions.
+    pub(super) topics: Vec<(Arc<str>, u32)>,
 }
 
 /// How the user is reached.
@@ -64,9 +64,12 @@ pub(super) struct Member {
     asked: Instant,
     /// A revocation waits until then to be released.
     revoking: Option<Instant>,
+    /// Let go of, but not yet given back: see [`Member::unassign`].
+    leaving: bool,
+    clerk: Clerk,
     turn: usize,
     silence: Silence,
-    topic: Arc<str>,
+    group: Group,
     wires: Wires,
     options: KafkaOptions,
     health: Arc<Health>,
@@ -76,16 +79,17 @@ impl Member {
     pub(super) fn join(
         options: &KafkaOptions,
         health: &Arc<Health>,
-        group: Group<'_>,
+        group: Group,
         wires: Wires,
     ) -> Result<Self, LogError> {
-        let Some(topic) = group.topics.first().cloned() else {
+        if group.topics.is_empty() {
             return Err(LogError::Refused {
                 reason: format!("joining {}: no topics", group.name),
                 hint: "name at least one topic".to_owned(),
             });
-        };
-        let config = options.member(group.name, group.partitions)?;
+        }
+        let partitions: u32 = group.topics.iter().map(|(_, count)| count).sum();
+        let config = options.member(&group.name, partitions as usize)?;
         let context = MemberContext {
             health: Arc::clone(health),
             rebalances: Mutex::new(VecDeque::new()),
@@ -95,19 +99,22 @@ impl Member {
         let failed = |error| health.explain(&format!("joining group {}", group.name), &error);
         let consumer: BaseConsumer<MemberContext> =
             BaseConsumer::from_config_and_context(&config, context).map_err(failed)?;
-        let topics: Vec<&str> = group.topics.iter().map(|topic| &**topic).collect();
+        let topics: Vec<&str> = group.topics.iter().map(|(topic, _)| &**topic).collect();
         consumer.subscribe(&topics).map_err(failed)?;
+        let consumer = Arc::new(consumer);
         Ok(Self {
             parts: Vec::new(),
-            consumer: Arc::new(consumer),
+            clerk: Clerk::start(&consumer, options, health)?,
+            consumer,
             held: Vec::new(),
             started: BTreeSet::new(),
             wanted: BTreeMap::new(),
             asked: Instant::now(),
             revoking: None,
+            leaving: false,
             turn: 0,
             silence: Silence::default(),
-            topic,
+            group,
             wires,
             options: options.clone(),
             health: Arc::clone(health),
@@ -126,17 +133,36 @@ impl Member {
                 self.let_go();
                 self.wires.outbox.push(Event::Lost(gone));
             }
+            self.unassign();
             self.take_wanted();
             busy |= self.deliver();
             if !busy {
-                if let Some(error) = self.silence.check(&self.consumer, &self.options, &self.health, &self.topic) {
+                let topic = &self.group.topics[0].0;
+                if let Some(error) = self.silence.check(&self.consumer, &self.options, &self.health, topic) {
                     self.wires.outbox.fail(error);
                 }
                 self.wires.bell.wait(if self.wanted.is_empty() { IDLE } else { STARTED_TOGETHER });
             }
         }
-        self.consumer.context().closing.store(true, Ordering::Release);
+        self.leave();
+    }
+
+    /// Leaves the group when the last holder of the consumer has gone: the clerk is waited for as long as for any
+    /// answer, and takes the consumer with it when that isn't enough.
+    fn leave(mut self) {
         self.let_go();
+        let until = Instant::now() + self.options.limits.request_within;
+        let Self { parts, consumer, clerk, .. } = self;
+        drop(parts);
+        let clerk = clerk.dismiss();
+        while !clerk.is_finished() && Instant::now() < until {
+            while next_event(&consumer).is_some() {}
+            std::thread::sleep(STARTED_TOGETHER);
+        }
+        consumer.context().closing.store(true, Ordering::Release);
+        if let Err(error) = consumer.unassign() {
+            tracing::debug!(%error, "unassigning while closing");
+        }
     }
 
     fn serve_events(&mut self) {
@@ -184,8 +210,14 @@ impl Member {
 
     fn assigned(&mut self, places: Vec<TopicPartition>) {
         self.silence.ends();
+        self.leaving = false;
         // Nothing of it is read yet, but the group must see that it was taken.
         if let Err(error) = self.assign(&BTreeMap::new()) {
+            self.wires.outbox.fail(error);
+            return;
+        }
+        if let Err(error) = self.check_alignment(&places) {
+            // Not held: what others read with other topics in mind is no business of ours until the group is mended.
             self.wires.outbox.fail(error);
             return;
         }
@@ -194,6 +226,16 @@ impl Member {
         if !places.is_empty() {
             self.wires.outbox.push(Event::Assigned(places));
         }
+    }
+
+    /// A topic that is gone has no partitions to give; whoever reads it is told so.
+    fn check_alignment(&self, places: &[TopicPartition]) -> Result<(), LogError> {
+        let check = |topics: &[(Arc<str>, u32)]| check_alignment(&self.group.name, topics, places);
+        check(&self.group.topics).or_else(|_| {
+            let mut there = self.group.topics.clone();
+            there.retain(|(topic, _)| exists(&self.consumer, &self.options, topic) != Some(false));
+            check(&there)
+        })
     }
 
     /// Has librdkafka fetch these from their places on, and nothing else.
@@ -252,6 +294,18 @@ impl Member {
         self.started.clear();
         self.wanted.clear();
         self.parts.clear();
+        self.clerk.assignment_ends();
+        self.leaving = true;
+        self.unassign();
+    }
+
+    /// librdkafka rejoins after this, so a commit on its way is waited for: it belongs to the old generation. (While the
+    /// coordinator is away neither can happen.)
+    fn unassign(&mut self) {
+        if !self.leaving || !self.clerk.is_idle() {
+            return;
+        }
+        self.leaving = false;
         if let Err(error) = self.consumer.unassign() {
             tracing::warn!(%error, "letting partitions go");
         }
@@ -268,10 +322,8 @@ impl Member {
                     self.pause(&of);
                     drop(reply.send(Ok(())));
                 }
-                Command::Committed { of, reply } => {
-                    drop(reply.send(committed_of(&self.consumer, &self.options, &self.health, &of)));
-                }
-                Command::Commit { offsets, reply } => drop(reply.send(self.commit(&offsets))),
+                Command::Committed { of, reply } => self.clerk.committed(of, reply),
+                Command::Commit { offsets, reply } => self.commit(offsets, reply),
                 Command::Released { reply } => {
                     if self.revoking.is_some() {
                         self.let_go();
@@ -327,26 +379,17 @@ impl Member {
         self.wires.outbox.take_back(|at| of.contains(at));
     }
 
-    /// Commits what this member holds, in the generation it holds it in. Blocks for the broker's answer.
-    fn commit(&self, offsets: &[(TopicPartition, Committed)]) -> Result<(), LogError> {
-        let failed = |error: KafkaError| match (error.rdkafka_error_code(), offsets.first()) {
-            (Some(code), Some((at, _))) if is_stale_member(code) => LogError::NotOurs { at: at.clone() },
-            _ => self.health.explain("committing offsets", &error),
+    /// Commits what this member holds, in the generation it holds it in.
+    fn commit(&self, offsets: Vec<(TopicPartition, Committed)>, reply: Reply<()>) {
+        let refused = match offsets.iter().find(|(at, _)| !self.is_ours(at)) {
+            Some((at, _)) => Err(LogError::NotOurs { at: at.clone() }),
+            None => check_commit(&offsets),
         };
-        if let Some((at, _)) = offsets.iter().find(|(at, _)| !self.is_ours(at)) {
-            return Err(LogError::NotOurs { at: at.clone() });
+        match refused {
+            Ok(()) if !offsets.is_empty() => self.clerk.commit(offsets, reply),
+            // Nobody waiting for it is no loss.
+            answer => drop(reply.send(answer)),
         }
-        check_commit(offsets)?;
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (at, committed) in offsets {
-            let mut element = list.add_partition(&at.topic, signed(at.partition));
-            element.set_offset(NativeOffset::Offset(committed.next.0)).map_err(failed)?;
-            element.set_metadata(&committed.metadata);
-        }
-        self.consumer.commit(&list, CommitMode::Sync).map_err(failed)
     }
 
     fn deliver(&mut self) -> bool {

@@ -2,8 +2,24 @@
 //!
 //! Appends go through one idempotent producer (`producer`); readers and group members each have a consumer on a thread
 //! of their own (`reader`, `member`), which alone touches it; everything else is a question to the cluster
-//! (`cluster`). Nothing here retries: errors say what the caller's table of retries needs to know.
+//! (`cluster`), and a member's commits are made on one more thread, because they may wait long (`clerk`). Nothing here
+//! retries: errors say what the caller's table of retries needs to know.
+//!
+//! What it can't know:
+//! - **A topic that was recreated and already has as many records again.** Brokers give each life of a topic an id, but
+//!   librdkafka's Rust binding shows it nowhere, so a new life is noticed by its offsets alone: a place beyond the end is
+//!   [`LogError::OutOfRange`], a shorter partition a new incarnation ([`crate::state`]). When the new topic has grown past
+//!   every place that is remembered of the old one, nothing shows. Whoever recreates a topic by hand therefore stops its
+//!   readers first and starts them again before it fills.
+//! - **Which partition of a commit failed.** One that fails for any of its partitions fails as a whole; others of it may
+//!   have been committed.
+//! - **Members of the same group that read other topics**, before the group is assigned: a member that finds different
+//!   partition numbers in topics of one size says so instead of reading them.
+//!
+//! Dropping things never waits for a broker: threads end by themselves. What an append has answered `Ok` to is durable
+//! whatever happens then; an append that is dropped before its answer may or may not have happened.
 
+mod clerk;
 mod cluster;
 mod context;
 mod errors;
@@ -92,12 +108,11 @@ impl Log for KafkaLog {
     }
 
     async fn subscribe(&self, group: &str, topics: &[Arc<str>]) -> Result<Box<dyn Subscription>, LogError> {
-        let mut partitions = 0;
+        let mut counted = Vec::with_capacity(topics.len());
         for topic in topics {
-            partitions += self.inner.cluster.partitions(topic).await?;
+            counted.push((Arc::clone(topic), self.inner.cluster.partitions(topic).await?));
         }
-        let subscription =
-            subscription::start(&self.inner.options, &self.inner.health, group, topics, partitions as usize)?;
+        let subscription = subscription::start(&self.inner.options, &self.inner.health, group, counted)?;
         Ok(Box::new(subscription))
     }
 

@@ -16,7 +16,8 @@ use crate::log::{Committed, Event, LogError, Offset, Subscription, TopicPartitio
 /// Commands that wait for the thread: a user has one at a time, and may drop it half-way.
 const COMMANDS: usize = 8;
 
-type Reply<T> = oneshot::Sender<Result<T, LogError>>;
+/// Where a command's answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, LogError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Command {
@@ -37,13 +38,12 @@ pub(super) struct KafkaSubscription {
     options: KafkaOptions,
 }
 
-/// Joins `group`.
+/// Joins `group`, to read `topics`, each with the count of its partitions.
 pub(super) fn start(
     options: &KafkaOptions,
     health: &Arc<Health>,
     group: &str,
-    topics: &[Arc<str>],
-    partitions: usize,
+    topics: Vec<(Arc<str>, u32)>,
 ) -> Result<KafkaSubscription, LogError> {
     let (commands, received) = mpsc::channel(COMMANDS);
     let (leave, left) = oneshot::channel();
@@ -53,7 +53,7 @@ pub(super) fn start(
     let member = member::Member::join(
         options,
         health,
-        member::Group { name: group, topics, partitions },
+        member::Group { name: group.to_owned(), topics },
         member::Wires {
             commands: received,
             outbox: Arc::clone(&outbox),
@@ -81,6 +81,15 @@ impl KafkaSubscription {
         self.bell.ring();
         answer.await.map_err(|_| gone())?
     }
+
+    /// Waits no longer than for any other answer: librdkafka may wait for a coordinator much longer.
+    async fn ask_coordinator<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, LogError> {
+        let within = self.options.limits.request_within;
+        let late = |_| LogError::Unavailable {
+            reason: format!("the group's coordinator gave no answer within {} ms", within.as_millis()),
+        };
+        tokio::time::timeout(within, self.ask(command)).await.map_err(late)?
+    }
 }
 
 #[async_trait]
@@ -98,11 +107,11 @@ impl Subscription for KafkaSubscription {
     }
 
     async fn committed(&mut self, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
-        self.ask(|reply| Command::Committed { of: of.to_vec(), reply }).await
+        self.ask_coordinator(|reply| Command::Committed { of: of.to_vec(), reply }).await
     }
 
     async fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), LogError> {
-        self.ask(|reply| Command::Commit { offsets: offsets.to_vec(), reply }).await
+        self.ask_coordinator(|reply| Command::Commit { offsets: offsets.to_vec(), reply }).await
     }
 
     async fn released(&mut self) -> Result<(), LogError> {

@@ -1,6 +1,9 @@
 //! Faults that a real broker doesn't have on demand, on librdkafka's simulated cluster.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod foreign;
+mod members;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,4 +122,23 @@ async fn a_member_gets_all_partitions_and_a_stale_commit_is_not_ours() {
     assert!(matches!(stale, LogError::NotOurs { .. }), "{stale}");
     let other = TopicPartition::new("nurses", 7);
     assert!(matches!(member.commit(&[(other, commit)]).await, Err(LogError::NotOurs { .. })));
+}
+
+#[tokio::test]
+async fn nothing_that_is_dropped_waits_for_a_broker_that_hangs() {
+    let cluster = cluster();
+    let log = log(&cluster).await;
+    log.append(vec![hired(0)]).await.unwrap();
+    let topics: [Arc<str>; 1] = ["nurses".into()];
+    let mut member = log.subscribe("register", &topics).await.unwrap();
+    let Event::Assigned(_) = event(&mut *member).await else { panic!("not assigned") };
+    let mut reader = log.read(&[(at(0), Offset(0))]).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().records.len(), 1);
+
+    cluster.broker_round_trip_time(1, Duration::from_secs(60)).unwrap();
+    let unanswered = tokio::time::timeout(Duration::from_millis(100), log.append(vec![hired(0)])).await;
+    assert!(unanswered.is_err());
+    let started = std::time::Instant::now();
+    drop((reader, member, log));
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
