@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use pipeline::log::{Committed, Event, Log, LogError, Offset, Record, Subscription, TopicPartition};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 
 use super::setting::{SOON, at, log, name, record, text, topic};
 
@@ -177,5 +180,47 @@ async fn delivery_stops_at_a_pause_and_goes_on_from_where_it_is_told() -> Result
     one.subscription.start(&here, Offset(10)).await?;
     one.read.clear();
     until(&mut [&mut one], |m| m[0].read.len() == 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_for_one_partition_is_no_success() -> Result<()> {
+    let Some(log) = log().await? else { return Ok(()) };
+    let Some(kafka) = services::kafka().await? else { return Ok(()) };
+    let (kept, gone) = (topic(&log, "kept", 1).await?, topic(&log, "gone", 1).await?);
+    let mut one = log.subscribe(&name("partly"), &[Arc::clone(&kept), Arc::clone(&gone)]).await?;
+    let assigned = tokio::time::timeout(SOON, one.next()).await??;
+    assert!(matches!(&assigned, Event::Assigned(places) if places.len() == 2), "{assigned:?}");
+    let next = |n| Committed { next: Offset(n), metadata: "asha".to_owned() };
+    one.commit(&[(at(&kept, 0), next(0)), (at(&gone, 0), next(0))]).await?;
+
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create()?;
+    admin.delete_topics(&[&*gone], &AdminOptions::new().operation_timeout(Some(SOON))).await?;
+    until_gone(&log, &gone).await?;
+    let failed = one.commit(&[(at(&kept, 0), next(0)), (at(&gone, 0), next(0))]).await.unwrap_err();
+    assert!(matches!(&failed, LogError::UnknownTopic { topic } if **topic == *gone), "{failed}");
+    one.commit(&[(at(&kept, 0), next(0))]).await?;
+    Ok(())
+}
+
+async fn until_gone(log: &dyn Log, topic: &str) -> Result<()> {
+    super::setting::until("the topic is gone", || async {
+        Ok(matches!(log.ends(topic).await, Err(LogError::UnknownTopic { .. })))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn members_that_read_different_topics_are_refused() -> Result<()> {
+    let Some(log) = log().await? else { return Ok(()) };
+    let (both, one) = (topic(&log, "both", 4).await?, topic(&log, "one", 4).await?);
+    let group = name("unlike");
+    let mut first = Member::join(&log, &group, &[Arc::clone(&both), Arc::clone(&one)]).await?;
+    until(&mut [&mut first], |m| split(m, &[8])).await?;
+    let mut second = Member::join(&log, &group, std::slice::from_ref(&both)).await?;
+    let refused = until(&mut [&mut first, &mut second], |_| false).await.unwrap_err();
+    let Some(LogError::Refused { reason, .. }) = refused.downcast_ref() else { panic!("{refused:?}") };
+    assert!(reason.contains(&group) && reason.contains(&*one), "{reason}");
     Ok(())
 }
