@@ -6,6 +6,9 @@ use pipeline::run::RunError;
 use pipeline::sink::SinkError;
 use pipeline::source::SourceError;
 use pipeline::state::StateError;
+use producers::SourceSetupError;
+use schemas::RegistryError;
+use sinks::SinkSetupError;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -19,13 +22,16 @@ pub const UNREACHABLE: u8 = 3;
 /// What an error means for whoever started the program.
 pub fn code_of(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<Problems>() {
+        let secret_is_missing = matches!(cause.downcast_ref(), Some(SourceSetupError::Secret(_)))
+            || matches!(cause.downcast_ref(), Some(SinkSetupError::Secret(_)));
+        if cause.is::<Problems>() || secret_is_missing {
             return CONFIG;
         }
         let unreachable = matches!(cause.downcast_ref(), Some(LogError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(StateError::Log(LogError::Unavailable { .. })))
             || matches!(cause.downcast_ref(), Some(SinkError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(SourceError::Unavailable { .. }))
+            || matches!(cause.downcast_ref(), Some(RegistryError::Unavailable { .. }))
             || cause.downcast_ref::<RunError>().is_some_and(|error| error.can_pass().is_some());
         if unreachable {
             return UNREACHABLE;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use pipeline::clock::{Clock, SystemClock};
-use pipeline::config::SecretRef;
+use pipeline::config::{Problems, SecretRef};
 use pipeline::dead_letters::DeadLetters;
 use pipeline::log::kafka::{KafkaLog, KafkaOptions, Limits, Password, Security, Tls};
 use pipeline::log::sqlite::{SqliteLog, SqliteOptions};
@@ -59,7 +59,8 @@ pub async fn open_log(settings: &Settings) -> Result<(Arc<dyn Log>, Option<Arc<S
     }
 }
 
-fn kafka_options(kafka: &KafkaSettings) -> Result<KafkaOptions> {
+/// How a Kafka cluster is reached.
+pub fn kafka_options(kafka: &KafkaSettings) -> Result<KafkaOptions> {
     let tls = kafka.tls.as_ref().map(|tls| Tls {
         ca: tls.ca.clone(),
         certificate: tls.certificate.clone(),
@@ -84,20 +85,24 @@ fn kafka_options(kafka: &KafkaSettings) -> Result<KafkaOptions> {
 }
 
 fn secret(secret: &SecretRef) -> Result<String> {
-    let resolved = secret.resolve(&environment);
-    Ok(resolved.map_err(|problem| anyhow::anyhow!("{problem}"))?.expose().to_owned())
+    let resolved = secret.resolve(&environment).map_err(|problem| Problems::from_iter([problem]));
+    Ok(resolved?.expose().to_owned())
 }
 
 /// The registry's client, where one is configured.
 pub fn registry(settings: Option<&RegistrySettings>) -> Result<Option<Registry>> {
     let Some(settings) = settings else { return Ok(None) };
+    Ok(Some(Registry::new(registry_config(settings)?)?))
+}
+
+/// How a registry is reached.
+pub fn registry_config(settings: &RegistrySettings) -> Result<RegistryConfig> {
     let auth = match (&settings.basic, &settings.bearer) {
         (Some((user, password)), _) => Some(RegistryAuth::Basic { user: user.clone(), password: secret(password)? }),
         (None, Some(token)) => Some(RegistryAuth::Bearer(secret(token)?)),
         (None, None) => None,
     };
-    let config = RegistryConfig { auth, ..RegistryConfig::new(settings.url.as_str()) };
-    Ok(Some(Registry::new(config)?))
+    Ok(RegistryConfig { auth, ..RegistryConfig::new(settings.url.as_str()) })
 }
 
 /// The topics of the catalogue, as this log is to have them.
@@ -287,9 +292,14 @@ fn systems(settings: &Settings, runtime: &Runtime) -> Result<Vec<System>> {
     Ok(systems)
 }
 
+/// How many partitions a topic has on this log.
+pub fn partitions(log: &LogSettings) -> impl Fn(&schemas::Topic) -> u32 {
+    let wanted = topics(log);
+    move |topic| wanted.iter().find(|w| w.name == topic.name).map_or(1, |w| w.partitions)
+}
+
 fn sinks(settings: &Settings) -> Result<Vec<SinkTask>> {
-    let wanted = topics(&settings.log);
-    let count = |topic: &schemas::Topic| wanted.iter().find(|w| w.name == topic.name).map_or(1, |w| w.partitions);
+    let count = partitions(&settings.log);
     let mut tasks = Vec::with_capacity(settings.sinks.len());
     for sink in &settings.sinks {
         let built = sink.to.build(&sink.name, &environment, &count).with_context(|| format!("sink {}", sink.name))?;

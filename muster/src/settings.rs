@@ -1,12 +1,14 @@
 //! The configuration file: what a process is made of.
 
+mod wiring;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use pipeline::config::{self, SecretRef, Section};
+use pipeline::config::{self, Place, Problem, Problems, SecretRef, Section};
 use pipeline::log::kafka::Mechanism;
 use pipeline::retry::{Budget, Policy};
 use pipeline::run::{RejectLimit, SinkLimits, Vanished};
@@ -38,6 +40,8 @@ pub struct Settings {
     pub processors: Vec<String>,
     /// Systems that are written to.
     pub sinks: Vec<Sink>,
+    /// What can be meant, but most likely isn't: parts that nothing in this file uses.
+    pub warnings: Vec<Problem>,
 }
 
 /// Where topics are kept.
@@ -109,6 +113,8 @@ pub struct RegistrySettings {
 pub struct Source {
     /// Its name.
     pub name: String,
+    /// Where its section stands.
+    pub place: Place,
     /// Which system, and how.
     pub from: SourceSettings,
     /// For feeds that don't say it themselves.
@@ -133,6 +139,8 @@ pub struct FeedSettings {
 pub struct Sink {
     /// Its name.
     pub name: String,
+    /// Where its section stands.
+    pub place: Place,
     /// Which system, and how.
     pub to: SinkSettings,
     /// The size of its batches.
@@ -153,9 +161,46 @@ impl Settings {
             root.sections("sources").into_iter().map(|(name, section)| source(name, &section)).collect::<Vec<_>>();
         let processors = processors(root);
         let sinks = root.sections("sinks").into_iter().map(|(name, section)| sink(name, &section)).collect::<Vec<_>>();
-        let sources = sources.into_iter().collect::<Option<Vec<_>>>();
-        let sinks = sinks.into_iter().collect::<Option<Vec<_>>>();
-        Some(Self { folder, log: log?, registry, http, retry, rejects, sources: sources?, processors, sinks: sinks? })
+        let all_read = sources.iter().all(Option::is_some) && sinks.iter().all(Option::is_some);
+        let sources = sources.into_iter().flatten().collect::<Vec<_>>();
+        let sinks = sinks.into_iter().flatten().collect::<Vec<_>>();
+        let wiring = wiring::compare(&sources, &processors, root, &sinks);
+        for problem in wiring.problems {
+            root.report(problem);
+        }
+        let settings = Self {
+            folder,
+            log: log?,
+            registry,
+            http,
+            retry,
+            rejects,
+            sources,
+            processors,
+            sinks,
+            warnings: wiring.warnings,
+        };
+        all_read.then_some(settings)
+    }
+
+    /// All secrets that are named.
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        let mut secrets = Vec::new();
+        if let LogSettings::Kafka(kafka) = &self.log {
+            secrets.extend(kafka.sasl.iter().map(|sasl| &sasl.password));
+        }
+        if let Some(registry) = &self.registry {
+            secrets.extend(registry.basic.iter().map(|(_, password)| password).chain(&registry.bearer));
+        }
+        secrets.extend(self.sources.iter().flat_map(|source| source.from.secrets()));
+        secrets.extend(self.sinks.iter().flat_map(|sink| sink.to.secrets()));
+        secrets
+    }
+
+    /// Whether all secrets can be had. `env` looks up a variable of the environment.
+    pub fn check_secrets(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), Problems> {
+        let missing: Problems = self.secrets().into_iter().filter_map(|secret| secret.resolve(env).err()).collect();
+        missing.into_result()
     }
 }
 
@@ -246,7 +291,7 @@ fn source(name: String, section: &Section<'_>) -> Option<Source> {
             }
         }
     }
-    Some(Source { name, from: from?, default, feeds })
+    Some(Source { name, place: section.own_place().clone(), from: from?, default, feeds })
 }
 
 fn feed(section: &Section<'_>, default: &FeedSettings) -> FeedSettings {
@@ -277,7 +322,7 @@ fn processors(root: &Section<'_>) -> Vec<String> {
             Some(name) => {
                 let nearest = config::nearest(name, known.iter().copied());
                 let nearest = nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
-                Err(format!("has no processor called `{name}`{nearest} There are: {}", known.join(", ")))
+                Err(format!("there is no processor called `{name}`; expected some of {}{nearest}", known.join(", ")))
             }
             None => Ok(()),
         })
@@ -294,5 +339,8 @@ fn sink(name: String, section: &Section<'_>) -> Option<Sink> {
         sweep_percent: section.integer("sweep_percent", 0..=100).or(default.sweep_percent),
     };
     let to = SinkSettings::read(section)?;
-    Some(Sink { name, to, limits })
+    for problem in to.problems() {
+        section.report(problem);
+    }
+    Some(Sink { name, place: section.own_place().clone(), to, limits })
 }

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use pipeline::clock::Clock;
-use pipeline::config::{Problem, Section};
-use pipeline::source::Source;
+use pipeline::config::{Problem, SecretRef, Section};
+use pipeline::source::{Source, SourceError};
 
 pub mod ats;
 
@@ -26,6 +27,26 @@ impl fmt::Debug for Feed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feed").field("name", &self.name).field("topic", &self.topic).finish_non_exhaustive()
     }
+}
+
+/// A look at one feed.
+#[derive(Debug)]
+pub struct Probe {
+    /// The feed's name within its system.
+    pub feed: &'static str,
+    /// What it has shown.
+    pub outcome: Result<Probed, SourceError>,
+}
+
+/// What a look at a feed that answers has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// Records on the page that was asked for.
+    pub records: usize,
+    /// How many of them can't be used, for each kind of reason; the reason is that of the first, without contents.
+    pub rejects: Vec<(usize, String)>,
+    /// How far the server's clock is ahead of ours (less than zero: behind); `None`: it doesn't say.
+    pub ahead: Option<TimeDelta>,
 }
 
 /// The systems that can be read from, as a configuration names them.
@@ -56,6 +77,34 @@ impl SourceSettings {
     pub fn feed_names(&self) -> Vec<&'static str> {
         match self {
             Self::Ats(_) => ats::AtsFeed::ALL.map(ats::AtsFeed::name).into(),
+        }
+    }
+
+    /// The topics that the feeds write.
+    pub fn topics(&self) -> Vec<&'static str> {
+        match self {
+            Self::Ats(_) => ats::AtsFeed::ALL.map(ats::AtsFeed::topic).into(),
+        }
+    }
+
+    /// The secrets it needs.
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        match self {
+            Self::Ats(settings) => settings.secrets().into(),
+        }
+    }
+
+    /// Asks each feed for one small page. `env` looks up a variable of the environment.
+    pub async fn probe(
+        &self,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vec<Probe>, SourceSetupError> {
+        match self {
+            Self::Ats(settings) => {
+                let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
+                Ok(ats::probe(&config, clock).await?)
+            }
         }
     }
 

@@ -198,6 +198,22 @@ impl Registry {
         Ok(schema)
     }
 
+    /// The id of a schema under a subject, if it is registered there. Registers nothing.
+    pub async fn registered(&self, subject: &str, schema: &Schema) -> Result<Option<SchemaId>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Found {
+            id: u32,
+        }
+        let body = json!({ "schema": schema.text() });
+        let answer =
+            self.http.send(Method::POST, &["subjects", subject], &[("normalize", "true")], Some(&body)).await?;
+        match answer.status {
+            StatusCode::OK => Ok(Some(SchemaId(self.http.json::<Found>(&answer)?.id))),
+            StatusCode::NOT_FOUND if matches!(answer.error_code(), Some(40401 | 40402 | 40403)) => Ok(None),
+            _ => Err(self.http.unexpected(&answer)),
+        }
+    }
+
     /// Whether a schema could be registered under a subject, by the rules and versions the subject has there. A subject
     /// without versions takes any.
     pub async fn compatible(&self, subject: &str, schema: &Schema) -> Result<Verdict, RegistryError> {

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use pipeline::config::{Problem, Section};
-use pipeline::sink::Sink;
+use pipeline::config::{Problem, SecretRef, Section};
+use pipeline::sink::{Sink, SinkError};
 use schemas::Topic;
 
 pub mod sql;
@@ -26,6 +26,35 @@ pub struct Built {
     pub topics: Vec<Arc<Topic>>,
 }
 
+/// A target, for commands that look at it or set it up.
+pub enum Target {
+    /// A database.
+    Sql(Box<sql::SqlSink>),
+}
+
+impl Target {
+    /// Connects and looks around. Changes nothing.
+    pub async fn probe(&self) -> Result<sql::Probe, SinkError> {
+        match self {
+            Self::Sql(sink) => sink.probe().await,
+        }
+    }
+
+    /// What the target lacks. Changes nothing.
+    pub async fn plan(&self) -> Result<sql::Plan, SinkError> {
+        match self {
+            Self::Sql(sink) => sink.plan().await,
+        }
+    }
+
+    /// Does what [`plan`](Self::plan) says, whole or not at all; with something refused, nothing.
+    pub async fn apply_plan(&self) -> Result<sql::Plan, SinkError> {
+        match self {
+            Self::Sql(sink) => sink.apply_plan().await,
+        }
+    }
+}
+
 /// Why a sink can't be set up. A person must act.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkSetupError {
@@ -43,6 +72,27 @@ impl SinkSettings {
         section.tagged("to", &["sql"]).map(|(_, section)| Self::Sql(sql::SqlSettings::read(&section)))
     }
 
+    /// What only a comparison with the topics' schemas shows, with the places.
+    pub fn problems(&self) -> Vec<Problem> {
+        match self {
+            Self::Sql(settings) => settings.problems(schemas::catalogue()),
+        }
+    }
+
+    /// The topics that are delivered.
+    pub fn topics(&self) -> Vec<&str> {
+        match self {
+            Self::Sql(settings) => settings.topics().collect(),
+        }
+    }
+
+    /// The secrets it needs.
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        match self {
+            Self::Sql(settings) => settings.secrets().collect(),
+        }
+    }
+
     /// Builds the sink; contacts nothing. `env` looks up a variable of the environment, `partitions` a topic's count.
     pub fn build(
         &self,
@@ -50,14 +100,25 @@ impl SinkSettings {
         env: &dyn Fn(&str) -> Option<String>,
         partitions: &dyn Fn(&Topic) -> u32,
     ) -> Result<Built, SinkSetupError> {
+        let named = self.topics();
+        let is_named = |topic: &&Arc<Topic>| named.contains(&topic.name.as_str());
+        let topics = schemas::catalogue().topics().iter().filter(is_named).map(Arc::clone).collect();
+        let Target::Sql(sink) = self.target(name, env, partitions)?;
+        Ok(Built { sink: Arc::new(*sink), topics })
+    }
+
+    /// The target alone; contacts nothing.
+    pub fn target(
+        &self,
+        name: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+        partitions: &dyn Fn(&Topic) -> u32,
+    ) -> Result<Target, SinkSetupError> {
         match self {
             Self::Sql(settings) => {
                 let config = settings.resolve(env).map_err(SinkSetupError::Secret)?;
-                let catalogue = schemas::catalogue();
-                let sink = sql::SqlSink::new(name, &config, catalogue, partitions).map_err(SinkSetupError::Mapping)?;
-                let named = |topic: &&Arc<Topic>| config.tables.iter().any(|table| table.topic == topic.name);
-                let topics = catalogue.topics().iter().filter(named).map(Arc::clone).collect();
-                Ok(Built { sink: Arc::new(sink), topics })
+                let sink = sql::SqlSink::new(name, &config, schemas::catalogue(), partitions);
+                Ok(Target::Sql(Box::new(sink.map_err(SinkSetupError::Mapping)?)))
             }
         }
     }

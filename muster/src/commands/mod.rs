@@ -1,8 +1,10 @@
 //! One file for each command.
 
+mod check;
 mod dead_letters;
 mod demo;
 mod pause;
+mod plan;
 mod run;
 mod simulate;
 mod status;
@@ -21,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Args, Command};
 use crate::contact::{self, Ask, Told};
 use crate::exit;
-use crate::process::Process;
+use crate::process::{Process, environment};
 use crate::settings::{LogSettings, Settings};
 
 /// How long a command waits for the owner in another process.
@@ -32,8 +34,16 @@ pub async fn run(args: Args) -> Result<u8> {
     let output = args.output();
     match &args.command {
         Command::Demo { stay, applicants } => demo::run(*stay, *applicants, output).await,
-        Command::Run { once } => run::run(&settings(&args)?, *once, output).await,
-        Command::Check | Command::Plan { .. } => bail!("not here yet"),
+        Command::Run { once } => {
+            let settings = settings(&args)?;
+            settings.check_secrets(&environment)?;
+            for warning in &settings.warnings {
+                tracing::warn!("{warning}");
+            }
+            run::run(&settings, *once, output).await
+        }
+        Command::Check => check::run(&args.config, output).await,
+        Command::Plan { apply } => plan::run(&settings(&args)?, *apply, output).await,
         Command::Topics { action } => topics::run(&settings(&args)?, *action, output).await,
         Command::Sync { target, from, to, page, full } => {
             let kind = RequestKind::Sync { window: from.zip(*to), page: *page, everything: *full };

@@ -66,7 +66,7 @@ pub async fn run(settings: &Settings, action: Option<TopicsAction>, output: Outp
 }
 
 /// What is different on the log, and what to do about it.
-fn differences(wanted: &NewTopic, found: Option<&TopicInfo>) -> Vec<String> {
+pub(super) fn differences(wanted: &NewTopic, found: Option<&TopicInfo>) -> Vec<String> {
     let Some(found) = found else { return vec!["missing: `muster topics create` creates it".into()] };
     let mut differences = Vec::new();
     if found.partitions != wanted.partitions {

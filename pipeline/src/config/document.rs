@@ -74,6 +74,10 @@ impl Document<'_> {
         self.missing.borrow_mut().push(problem);
     }
 
+    pub(super) fn told(&self) -> usize {
+        self.found.borrow().len() + self.missing.borrow().len()
+    }
+
     /// Where the byte range begins, as people count.
     pub(super) fn place(&self, span: &Range<usize>, path: String) -> Place {
         let before = self.text.get(..span.start).unwrap_or(self.text);

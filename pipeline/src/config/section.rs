@@ -168,6 +168,12 @@ impl<'d> Section<'d> {
         self.document.report(problem);
     }
 
+    /// How many problems have been found in the file so far, to see whether a part of it had any. What is missing or
+    /// unknown in a section counts from when the section is dropped.
+    pub fn told(&self) -> usize {
+        self.document.told()
+    }
+
     /// Leaves the other keys unread without reporting them: for a section that somebody else reads.
     pub fn ignore_rest(mut self) {
         self.closed = true;

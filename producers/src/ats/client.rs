@@ -22,10 +22,11 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use pipeline::clock::Clock;
 use pipeline::retry::{MOST_RETRY_AFTER, parse_retry_after};
 use pipeline::source::SourceError;
-use reqwest::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url, redirect};
 
 use super::config::AtsConfig;
@@ -72,6 +73,15 @@ impl Client {
 
     /// The body of the answer for one feed; only status and size have been judged.
     pub(super) async fn get(&self, feed: AtsFeed, query: &[(&str, String)]) -> Result<Vec<u8>, SourceError> {
+        Ok(self.get_dated(feed, query).await?.0)
+    }
+
+    /// The same, with what the server's clock showed, where it says it.
+    pub(super) async fn get_dated(
+        &self,
+        feed: AtsFeed,
+        query: &[(&str, String)],
+    ) -> Result<(Vec<u8>, Option<DateTime<Utc>>), SourceError> {
         let mut url = self.url(feed).clone();
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -85,7 +95,9 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(self.judge(feed, &asked, &response));
         }
-        self.body(&asked, response).await
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.to_utc());
+        Ok((self.body(&asked, response).await?, date))
     }
 
     /// What it means that the body isn't a list.

@@ -153,6 +153,11 @@ impl AtsSettings {
         Self { config, api_key: section.secret("api_key").required() }
     }
 
+    /// The secrets it needs.
+    pub fn secrets(&self) -> [&SecretRef; 1] {
+        [&self.api_key]
+    }
+
     /// Fetches the secret. `env` looks up a variable of the environment.
     pub fn resolve(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<AtsConfig, config::Problem> {
         Ok(AtsConfig { api_key: self.api_key.resolve(env)?, ..self.config.clone() })

@@ -2,7 +2,7 @@
 //!
 //! [`sources`] gives one [`Source`] per feed. `config` has the settings, `client` asks and judges answers, `decode` makes
 //! records (no I/O); `masters` reads a list whole, `applicants` reads windows of days page by page in passes, with
-//! `position` (what is saved) and `memory` (what the passes have brought).
+//! `position` (what is saved) and `memory` (what the passes have brought). `probe` looks at the feeds without reading them.
 
 mod applicants;
 mod client;
@@ -12,6 +12,7 @@ mod masters;
 mod memory;
 mod page;
 mod position;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use pipeline::source::Source;
 
 use crate::Feed;
 pub use config::{AtsConfig, AtsPaths, AtsSettings};
+pub(crate) use probe::probe;
 
 /// What an ATS serves (ATS contract, "Endpoints of the ATS").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use pipeline::change::Epoch;
 use pipeline::log::TopicPartition;
 use pipeline::sink::SinkError;
@@ -49,6 +50,21 @@ use transaction::{Database, Mine, Transaction};
 
 /// How many partitions a topic has on its log.
 pub type Partitions<'a> = dyn Fn(&Topic) -> u32 + 'a;
+
+/// What a look at a target has shown.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// The database and its version, as in `PostgreSQL 16.11`.
+    pub version: String,
+    /// What its clock shows; `None`: it has none of its own.
+    pub now: Option<DateTime<Utc>>,
+    /// What stands in the way of writing, as far as can be told without writing: one phrase each.
+    pub denied: Vec<String>,
+    /// What it lacks.
+    pub plan: Plan,
+    /// Whether a sink that starts carries the plan out itself.
+    pub alter: bool,
+}
 
 /// A database target. Cheap to make; connects when it is first used.
 pub struct SqlSink {
@@ -81,7 +97,8 @@ impl SqlSink {
     }
 
     fn of(name: &str, config: &SqlConfig, subjects: &[Subject]) -> Result<Self, Vec<String>> {
-        let tables = Arc::new(Tables::new(config, subjects)?);
+        let tables = Tables::new(config, subjects);
+        let tables = Arc::new(tables.map_err(|misfits| misfits.iter().map(ToString::to_string).collect::<Vec<_>>())?);
         let errors = Errors { sink: name.to_owned() };
         let database = database(name, config, &tables, &errors).map_err(|problem| vec![problem])?;
         Ok(Self {
@@ -109,6 +126,18 @@ impl SqlSink {
     /// nothing is done.
     pub async fn apply_plan(&self) -> Result<Plan, SinkError> {
         self.database.migrate().await.map_err(|failure| self.stop(failure))
+    }
+
+    /// Connects and looks around: what answers, what Muster's user may not do, and what the database lacks. Changes
+    /// nothing.
+    pub async fn probe(&self) -> Result<Probe, SinkError> {
+        let about = self.database.about().await.map_err(|failure| self.stop(failure))?;
+        let plan = self.plan().await?;
+        let mut denied = about.denied;
+        if !plan.statements.is_empty() {
+            denied.extend(about.denied_to_create);
+        }
+        Ok(Probe { version: about.version, now: about.now, denied, plan, alter: self.alter })
     }
 
     /// The tables can be written, or it is said why not. Once.

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pipeline::config::{self, Problem, Scalar, SecretRef, Section, Url, kinds};
+use pipeline::config::{self, Place, Problem, Scalar, SecretRef, Section, Url, kinds};
 
 use schemas::Catalogue;
 
-use super::Partitions;
 use super::config::{CONNECT_TIMEOUT, CONNECTIONS, KEEP_DELETED, LOCK_TIMEOUT, PARK_LIMIT, STATEMENT_TIMEOUT};
 use super::config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping};
 use super::table::{Subject, Tables};
@@ -18,7 +17,13 @@ pub struct SqlSettings {
     config: SqlConfig,
     url: Url,
     password: Option<SecretRef>,
+    /// Where each entity's keys stand; those whose section has a problem already are left out.
+    places: BTreeMap<String, BTreeMap<&'static str, Place>>,
 }
+
+/// The keys that the schemas can contradict.
+const COMPARED: [&str; 10] =
+    ["topic", "table", "key", "match", "columns", "owned", "initial", "refers", "unique", "deleted_column"];
 
 /// Where rows are deleted softly, and nothing else is said.
 const DELETED_COLUMN: &str = "deleted_date";
@@ -42,7 +47,16 @@ impl SqlSettings {
             false => Ok(()),
         };
         config.keep_deleted = s.duration("keep_deleted").check(long_enough).or(KEEP_DELETED);
-        config.tables = s.sections("tables").into_iter().map(|(entity, s)| table(entity, &s)).collect();
+        let mut places = BTreeMap::new();
+        for (entity, section) in s.sections("tables") {
+            let told = s.told();
+            let of_keys = COMPARED.map(|key| (key, section.place(key))).into();
+            config.tables.push(table(entity.clone(), &section));
+            drop(section);
+            if s.told() == told {
+                places.insert(entity, of_keys);
+            }
+        }
         if config.tables.is_empty() && !s.has("tables") {
             s.report(s.place("tables").problem("missing").expected("a section [….tables.NAME] for each entity"));
         }
@@ -52,12 +66,23 @@ impl SqlSettings {
                 s.report(s.place(key).problem("has no effect on a SQLite file"));
             }
         }
-        Self { config, url, password: s.secret("password").optional() }
+        Self { config, url, password: s.secret("password").optional(), places }
     }
 
-    /// What is wrong with the mapping, seen against the topics' schemas: what [`super::SqlSink::new`] would say.
-    pub fn problems(&self, catalogue: &Catalogue, partitions: &Partitions<'_>) -> Vec<String> {
-        Tables::new(&self.config, &Subject::all(catalogue, partitions)).err().unwrap_or_default()
+    /// What is wrong with the mapping, seen against the topics' schemas: what [`super::SqlSink::new`] would say, with
+    /// the places. A table whose own keys are wrong isn't compared: what is said about stand-ins would only confuse.
+    pub fn problems(&self, catalogue: &Catalogue) -> Vec<Problem> {
+        let misfits = Tables::new(&self.config, &Subject::all(catalogue, &|_| 1)).err().unwrap_or_default();
+        let located = misfits.into_iter().filter_map(|misfit| {
+            let place = self.places.get(&misfit.entity)?.get(misfit.key)?;
+            Some(Problem { nearest: misfit.nearest, ..place.problem(misfit.message) })
+        });
+        located.collect()
+    }
+
+    /// The secrets it needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        self.password.iter()
     }
 
     /// The topics that are mapped.

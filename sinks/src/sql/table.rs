@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pipeline::config;
 use schemas::{Catalogue, Key, Kind, Schema};
 
 use super::Partitions;
@@ -35,6 +36,50 @@ impl Subject {
             })
         });
         subjects.collect()
+    }
+}
+
+/// What is wrong with a mapping, and under which key of which entity's section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Misfit {
+    pub(super) entity: String,
+    pub(super) key: &'static str,
+    pub(super) message: String,
+    /// The valid name that comes nearest to the one found.
+    pub(super) nearest: Option<String>,
+}
+
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "tables.{}.{}: {}", self.entity, self.key, self.message)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The misfits of one entity's section.
+struct Found<'m> {
+    entity: &'m str,
+    all: &'m mut Vec<Misfit>,
+}
+
+impl Found<'_> {
+    fn report(&mut self, key: &'static str, message: String) {
+        self.all.push(Misfit { entity: self.entity.to_owned(), key, message, nearest: None });
+    }
+
+    /// With the valid name that `found` was probably meant to be.
+    fn unknown<'n>(
+        &mut self,
+        key: &'static str,
+        message: String,
+        found: &str,
+        valid: impl IntoIterator<Item = &'n str>,
+    ) {
+        let nearest = config::nearest(found, valid);
+        self.all.push(Misfit { entity: self.entity.to_owned(), key, message, nearest });
     }
 }
 
@@ -73,38 +118,51 @@ pub(super) struct Tables(pub(super) Vec<Table>);
 
 impl Tables {
     /// Fails with everything that is wrong with the mapping.
-    pub(super) fn new(config: &SqlConfig, subjects: &[Subject]) -> Result<Self, Vec<String>> {
-        let mut problems = Vec::new();
+    pub(super) fn new(config: &SqlConfig, subjects: &[Subject]) -> Result<Self, Vec<Misfit>> {
+        let mut misfits = Vec::new();
         let mut tables = Vec::new();
         for mapping in &config.tables {
-            match subjects.iter().find(|subject| *subject.topic == mapping.topic) {
-                Some(subject) => tables.push(Table::new(mapping, subject, &config.on_delete, &mut problems)),
-                None => problems.push(format!("{}: no topic {}", mapping.entity, mapping.topic)),
+            let mut found = Found { entity: &mapping.entity, all: &mut misfits };
+            let topic = &mapping.topic;
+            match subjects.iter().find(|subject| *subject.topic == *topic) {
+                Some(subject) => tables.push(Table::new(mapping, subject, &config.on_delete, &mut found)),
+                None => found.unknown(
+                    "topic",
+                    format!("no entity has a topic {topic}"),
+                    topic,
+                    subjects.iter().map(|subject| &*subject.topic),
+                ),
             }
         }
-        for (what, names) in [
-            ("entity", config.tables.iter().map(|m| &m.entity).collect::<Vec<_>>()),
-            ("topic", config.tables.iter().map(|m| &m.topic).collect()),
-            ("table", config.tables.iter().map(|m| &m.table).collect()),
-        ] {
-            let mut seen = BTreeSet::new();
-            let twice = names.into_iter().filter(|name| !seen.insert(*name));
-            problems.extend(twice.map(|name| format!("{what} {name} is mapped twice")));
+        let mut seen = BTreeSet::new();
+        for mapping in &config.tables {
+            let mut found = Found { entity: &mapping.entity, all: &mut misfits };
+            for (key, name) in [("entity", &mapping.entity), ("topic", &mapping.topic), ("table", &mapping.table)] {
+                if !name.is_empty() && !seen.insert((key, name)) {
+                    found.report(key, format!("{key} {name} is mapped twice"));
+                }
+            }
         }
         for child in &tables {
+            let mut found = Found { entity: &child.entity, all: &mut misfits };
             for (column, parent) in child.parents() {
                 match tables.iter().find(|table| table.entity == parent) {
-                    None => problems.push(format!("{}.{column} refers to {parent}, which isn't mapped", child.name)),
-                    Some(table) if table.key.is_none() => problems.push(format!(
-                        "{}.{column} refers to {parent}, whose table {} has no `key`",
-                        child.name, table.name
-                    )),
+                    None => found.unknown(
+                        "refers",
+                        format!("{}.{column} refers to {parent}, which isn't mapped", child.name),
+                        parent,
+                        tables.iter().map(|table| table.entity.as_str()),
+                    ),
+                    Some(table) if table.key.is_none() => found.report(
+                        "refers",
+                        format!("{}.{column} refers to {parent}, whose table {} has no `key`", child.name, table.name),
+                    ),
                     Some(_) => {}
                 }
             }
         }
-        let tables = parents_first(tables, &mut problems);
-        if problems.is_empty() { Ok(Self(tables)) } else { Err(problems) }
+        let tables = parents_first(tables, &mut misfits);
+        if misfits.is_empty() { Ok(Self(tables)) } else { Err(misfits) }
     }
 
     pub(super) fn of_topic(&self, topic: &str) -> Option<usize> {
@@ -117,7 +175,7 @@ impl Tables {
 }
 
 /// A child stands behind all its parents. A table may refer to itself, but a longer circle has no order.
-fn parents_first(mut tables: Vec<Table>, problems: &mut Vec<String>) -> Vec<Table> {
+fn parents_first(mut tables: Vec<Table>, misfits: &mut Vec<Misfit>) -> Vec<Table> {
     let mut sorted: Vec<Table> = Vec::with_capacity(tables.len());
     while !tables.is_empty() {
         let waits = |table: &Table| {
@@ -125,7 +183,8 @@ fn parents_first(mut tables: Vec<Table>, problems: &mut Vec<String>) -> Vec<Tabl
         };
         let Some(next) = tables.iter().position(|table| !waits(table)) else {
             let names: Vec<_> = tables.iter().map(|table| table.entity.as_str()).collect();
-            problems.push(format!("{} refer to each other in a circle", names.join(", ")));
+            let message = format!("{} refer to each other in a circle", names.join(", "));
+            Found { entity: names[0], all: misfits }.report("refers", message);
             break;
         };
         sorted.push(tables.remove(next));
@@ -134,7 +193,7 @@ fn parents_first(mut tables: Vec<Table>, problems: &mut Vec<String>) -> Vec<Tabl
 }
 
 impl Table {
-    fn new(mapping: &TableMapping, subject: &Subject, on_delete: &OnDelete, problems: &mut Vec<String>) -> Self {
+    fn new(mapping: &TableMapping, subject: &Subject, on_delete: &OnDelete, found: &mut Found<'_>) -> Self {
         let table = &mapping.table;
         let schema = &subject.schema;
         let named: BTreeMap<String, String> = match &mapping.columns {
@@ -146,8 +205,9 @@ impl Table {
             let Some(column) = named.get(&field.name) else { continue };
             let refers = mapping.refers.get(column).cloned();
             if refers.is_some() && !can_be_a_key(&field.kind) {
-                problems
-                    .push(format!("{table}.{column} refers to another table, but {} is a {}", field.name, field.kind));
+                let message =
+                    format!("{table}.{column} refers to another table, but {} is a {}", field.name, field.kind);
+                found.report("refers", message);
             }
             let is_identity = mapping.key.as_ref() == Some(column);
             let owned = match &mapping.owned {
@@ -155,20 +215,22 @@ impl Table {
                 None => !is_identity,
             };
             if is_identity && owned {
-                problems.push(format!("{table}.{column} is the table's identity: it can't be among `owned`"));
+                found.report("owned", format!("{table}.{column} is the table's identity: it can't be among `owned`"));
             }
             columns.push(Column { name: column.clone(), field: place, shape: Shape::of(&field.kind), owned, refers });
         }
         for field in named.keys().filter(|field| schema.field(field).is_none()) {
-            problems.push(format!("{table}: {} has no field {field}", schema.name()));
+            let fields = schema.fields().iter().map(|field| field.name.as_str());
+            found.unknown("columns", format!("{} has no field {field}", schema.name()), field, fields);
         }
         let mut seen = BTreeSet::new();
-        for column in named.values().chain(mapping.initial.keys()) {
+        let mapped = named.values().map(|column| ("columns", column));
+        for (key, column) in mapped.chain(mapping.initial.keys().map(|column| ("initial", column))) {
             if !seen.insert(column) {
-                problems.push(format!("{table}.{column} is filled twice"));
+                found.report(key, format!("{table}.{column} is filled twice"));
             }
             if [MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH].contains(&column.as_str()) {
-                problems.push(format!("{table}.{column} is Muster's own column"));
+                found.report(key, format!("{table}.{column} is Muster's own column"));
             }
         }
         let is_mapped = |column: &String| columns.iter().any(|c| c.name == *column);
@@ -185,14 +247,16 @@ impl Table {
             ("key", &mapping.key.iter().cloned().collect()),
             ("unique", &mapping.unique.concat()),
         ] {
-            let unknown = names.iter().filter(|name| !is_mapped(name));
-            problems.extend(unknown.map(|name| format!("{table}: `{key}` names {name}, which no field fills")));
+            for name in names.iter().filter(|name| !is_mapped(name)) {
+                let columns = columns.iter().map(|column| column.name.as_str());
+                found.unknown(key, format!("names {table}.{name}, which no field fills"), name, columns);
+            }
         }
         let on_delete = mapping.on_delete.clone().unwrap_or_else(|| on_delete.clone());
         if let OnDelete::Soft { column, .. } = &on_delete
             && is_mapped(column)
         {
-            problems.push(format!("{table}.{column} says that a row is gone: no field can fill it"));
+            found.report("deleted_column", format!("{table}.{column} says that a row is gone: no field can fill it"));
         }
         let matching = matching.iter().filter_map(|name| columns.iter().position(|c| c.name == *name)).collect();
         Self {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use pipeline::change::Epoch;
 use pipeline::log::TopicPartition;
 use pipeline::sink::{Held, Stored};
@@ -115,11 +116,26 @@ pub(super) enum Operation {
 /// A partition and the epoch under which it is ours.
 pub(super) type Mine = (TopicPartition, Epoch);
 
+/// What a database says about itself and about us.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// As in `PostgreSQL 16.11`.
+    pub(super) version: String,
+    /// `None`: it has no clock of its own.
+    pub(super) now: Option<DateTime<Utc>>,
+    /// What stands in the way of writing.
+    pub(super) denied: Vec<String>,
+    /// What stands in the way of creating or altering tables; matters only where something is missing.
+    pub(super) denied_to_create: Vec<String>,
+}
+
 /// A database.
 #[async_trait]
 pub(super) trait Database: Send + Sync {
     /// What is there.
     async fn catalog(&self) -> Result<Catalog, Failure>;
+    /// Who answers, and what it won't let us do. Changes nothing.
+    async fn about(&self) -> Result<About, Failure>;
     /// What must be done so that the tables can be written.
     fn plan(&self, catalog: &Catalog) -> Plan;
     /// Works the plan out again under a lock and carries it out whole or not at all.

@@ -1,6 +1,7 @@
 //! PostgreSQL: rows travel as one array per column (`UNNEST`), as text that is cast to the column's own type, so that
 //! one statement serves every batch size and whatever types somebody's tables have.
 
+mod about;
 mod catalog;
 pub(super) mod dialect;
 mod failure;
@@ -20,7 +21,7 @@ use super::config::SqlConfig;
 use super::failure::{Errors, Failure};
 use super::plan::{Catalog, Plan};
 use super::table::Tables;
-use super::transaction::{Database, Transaction};
+use super::transaction::{About, Database, Transaction};
 use failure::failure;
 
 /// A PostgreSQL database as a target.
@@ -73,6 +74,12 @@ impl Database for Postgres {
     async fn catalog(&self) -> Result<Catalog, Failure> {
         let mut connection = self.pool.acquire().await.map_err(|error| self.wrong(error))?;
         let read = catalog::read(&mut connection, &self.schema, &self.tables).await;
+        read.map_err(|error| self.wrong(error))
+    }
+
+    async fn about(&self) -> Result<About, Failure> {
+        let mut connection = self.pool.acquire().await.map_err(|error| self.wrong(error))?;
+        let read = about::read(&mut connection, &self.schema, &self.tables).await;
         read.map_err(|error| self.wrong(error))
     }
 

@@ -6,6 +6,7 @@ mod rows;
 mod transaction;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,11 +18,13 @@ use super::config::SqlConfig;
 use super::failure::{Errors, Failure};
 use super::plan::{Catalog, ExistingColumn, ExistingTable, Plan};
 use super::table::{Tables, quoted};
-use super::transaction::{Database, Transaction};
+use super::transaction::{About, Database, Transaction};
 use failure::failure;
 
 /// A SQLite file as a target.
 pub(super) struct Sqlite {
+    /// `None`: in memory.
+    file: Option<PathBuf>,
     pool: SqlitePool,
     component: Arc<str>,
     tables: Arc<Tables>,
@@ -41,6 +44,8 @@ impl Sqlite {
             .map_err(|_| "not a URL of a SQLite file, as in sqlite:///var/lib/register.db".to_owned())?;
         // A file of somebody else's keeps its journal mode; ours lets readers in while we write.
         let is_new = !options.get_filename().exists();
+        let in_memory = options.get_filename().to_string_lossy().contains(":memory:");
+        let file = (!in_memory).then(|| options.get_filename().to_owned());
         let options = options
             .create_if_missing(true)
             .foreign_keys(true)
@@ -51,7 +56,12 @@ impl Sqlite {
             .max_connections(config.connections)
             .acquire_timeout(config.connect_timeout)
             .connect_lazy_with(options);
-        Ok(Self { pool, component: component.into(), tables, errors })
+        Ok(Self { file, pool, component: component.into(), tables, errors })
+    }
+
+    /// To connect would make the file: whoever only looks must not.
+    fn is_missing(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| !file.exists())
     }
 
     /// Deadlocks can't happen, since every transaction is a writer from its first statement on.
@@ -124,9 +134,34 @@ async fn existing(connection: &mut SqliteConnection, name: &str, is_other: bool)
 #[async_trait]
 impl Database for Sqlite {
     async fn catalog(&self) -> Result<Catalog, Failure> {
+        if self.is_missing() {
+            return Ok(Catalog::default());
+        }
         let wrong = |error| failure(&self.errors, error);
         let mut connection = self.pool.acquire().await.map_err(wrong)?;
         self.read_catalog(&mut connection).await.map_err(wrong)
+    }
+
+    async fn about(&self) -> Result<About, Failure> {
+        let wrong = |error| failure(&self.errors, error);
+        let mut about = About::default();
+        if let Some(file) = self.file.as_ref().filter(|_| self.is_missing()) {
+            about.version = "SQLite, a file that isn't there yet".to_owned();
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                about.denied_to_create.push(format!("the folder {} isn't there", folder.display()));
+            }
+            return Ok(about);
+        }
+        let mut connection = self.pool.acquire().await.map_err(wrong)?;
+        let version: String =
+            sqlx::query_scalar("select sqlite_version()").fetch_one(&mut *connection).await.map_err(wrong)?;
+        about.version = format!("SQLite {version}");
+        let is_read_only = |file: &PathBuf| file.metadata().is_ok_and(|metadata| metadata.permissions().readonly());
+        if let Some(file) = self.file.as_ref().filter(|file| is_read_only(file)) {
+            about.denied.push(format!("the file {} is read-only", file.display()));
+        }
+        Ok(about)
     }
 
     fn plan(&self, catalog: &Catalog) -> Plan {

@@ -32,14 +32,14 @@ fn every_mistake_in_the_mapping_is_named() {
     assert_eq!(
         problems,
         [
-            "porter: no topic register.porter",
-            "table wards is mapped twice",
-            "wards.day refers to another table, but day is a date",
-            "wards.id is the table's identity: it can't be among `owned`",
-            "wards.id says that a row is gone: no field can fill it",
-            "wards.notes refers to matron, which isn't mapped",
-            "wards: `match` names title, which no field fills",
-            "wards: ward has no field colour",
+            "tables.porter.topic: no entity has a topic register.porter",
+            "tables.shift.refers: wards.day refers to another table, but day is a date",
+            "tables.shift.refers: wards.notes refers to matron, which isn't mapped",
+            "tables.ward.columns: ward has no field colour",
+            "tables.ward.deleted_column: wards.id says that a row is gone: no field can fill it",
+            "tables.ward.match: names wards.title, which no field fills",
+            "tables.ward.owned: wards.id is the table's identity: it can't be among `owned`",
+            "tables.ward.table: table wards is mapped twice",
         ]
     );
 }
@@ -51,7 +51,7 @@ fn tables_that_refer_in_a_circle_are_refused() {
         ward.refers.insert("title".to_owned(), "shift".to_owned());
     });
     let problems = SqlSink::of("rota", &config, &subjects()).err().unwrap();
-    assert_eq!(problems, ["shift, ward refer to each other in a circle"]);
+    assert_eq!(problems, ["tables.shift.refers: shift, ward refer to each other in a circle"]);
 }
 
 #[test]

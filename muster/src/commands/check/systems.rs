@@ -1,0 +1,100 @@
+//! Systems that are read from and written to.
+
+use std::sync::Arc;
+
+use anyhow::Error;
+use chrono::Utc;
+use pipeline::clock::SystemClock;
+use producers::Probed;
+use sinks::sql;
+
+use super::{Finding, Standing, skew};
+use crate::process::{environment, partitions};
+use crate::settings::Settings;
+
+/// One small page of each feed of the source at this place.
+pub(super) async fn source(settings: Arc<Settings>, at: usize) -> Vec<Finding> {
+    let source = &settings.sources[at];
+    let what = format!("source {}", source.name);
+    let probes = match source.from.probe(&environment, Arc::new(SystemClock)).await {
+        Ok(probes) => probes,
+        Err(error) => return vec![Finding::failed(what, &Error::new(error))],
+    };
+    let mut findings = Vec::new();
+    let mut ahead = None;
+    for probe in probes {
+        let check = format!("{what}, {}", probe.feed);
+        match probe.outcome {
+            Ok(probed) => {
+                ahead = ahead.or(probed.ahead);
+                findings.push(feed(check, &probed));
+            }
+            Err(error) => findings.push(Finding::failed(check, &Error::new(error))),
+        }
+    }
+    findings.extend(skew(&what, ahead));
+    findings
+}
+
+fn feed(check: String, probed: &Probed) -> Finding {
+    let unusable: usize = probed.rejects.iter().map(|(count, _)| count).sum();
+    let Some((_, reason)) = probed.rejects.iter().max_by_key(|(count, _)| *count) else {
+        return match probed.records {
+            0 => Finding::new(check, Standing::Warning, "answers with no records", "is that so over there?"),
+            records => Finding::ok(check, format!("answers, {records} records understood")),
+        };
+    };
+    let found = format!("{unusable} of {} records can't be used: {reason}", probed.records);
+    let standing = if unusable == probed.records { Standing::Wrong } else { Standing::Warning };
+    Finding::new(check, standing, found, "such records become dead letters: have them put right over there")
+}
+
+/// The target at this place: connects, compares, writes nothing.
+pub(super) async fn sink(settings: Arc<Settings>, at: usize) -> Vec<Finding> {
+    let sink = &settings.sinks[at];
+    let what = format!("sink {}", sink.name);
+    let target = match sink.to.target(&sink.name, &environment, &partitions(&settings.log)) {
+        Ok(target) => target,
+        Err(error) => return vec![Finding::failed(what, &Error::new(error))],
+    };
+    match target.probe().await {
+        Ok(probe) => {
+            let mut findings = database(&what, &probe);
+            findings.extend(skew(&what, probe.now.map(|now| now - Utc::now())));
+            findings
+        }
+        Err(error) => vec![Finding::failed(what, &Error::new(error))],
+    }
+}
+
+fn database(what: &str, probe: &sql::Probe) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for denied in &probe.denied {
+        let remedy = "grant it, or connect as another user (docs/deploy.md)";
+        findings.push(Finding::new(what, Standing::Wrong, denied, remedy));
+    }
+    for refusal in &probe.plan.refused {
+        findings.push(Finding::new(what, Standing::Wrong, refusal.to_string(), "nothing is altered before this is"));
+    }
+    let missing = probe.plan.statements.len();
+    let connected = format!("{} answers", probe.version);
+    findings.insert(
+        0,
+        match (missing, probe.alter) {
+            (0, _) => Finding::ok(what, format!("{connected}, the tables are as they should be")),
+            (_, true) => Finding::ok(
+                what,
+                format!(
+                    "{connected}; {missing} statements to run first: `muster plan` shows them, `muster run` runs them"
+                ),
+            ),
+            (_, false) => Finding::new(
+                what,
+                Standing::Wrong,
+                format!("{connected}, the tables lack something: {missing} statements"),
+                "look at them with `muster plan`, run them with `muster plan --apply`",
+            ),
+        },
+    );
+    findings
+}
