@@ -250,6 +250,10 @@ fn registry(section: &Section<'_>) -> RegistrySettings {
         let key = if username.is_some() { "username" } else { "password" };
         section.report(section.place(key).problem("username and password go together").expected("both or neither"));
     }
+    if section.has("token") && (section.has("username") || section.has("password")) {
+        let problem = section.place("token").problem("given together with `username` and `password`");
+        section.report(problem.expected("either a token or username and password"));
+    }
     RegistrySettings {
         url: section.url("url", config::HTTP).required(),
         basic: username.zip(password),
@@ -344,3 +348,6 @@ fn sink(name: String, section: &Section<'_>) -> Option<Sink> {
     }
     Some(Sink { name, place: section.own_place().clone(), to, limits })
 }
+
+#[cfg(test)]
+mod tests;

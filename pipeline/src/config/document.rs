@@ -1,6 +1,7 @@
 //! The parsed file: positions, the collector of problems, and the way in ([`read`], [`load`]).
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::section::Section;
 /// `build` returned holds no stand-in. `file` is only used in messages.
 pub fn read<T>(file: &str, text: &str, build: impl FnOnce(&Section<'_>) -> T) -> Result<T, Problems> {
     let (root, errors) = DeTable::parse_recoverable(text);
-    let document = Document { file: file.into(), text, found: RefCell::default(), missing: RefCell::default() };
+    let document = Document::new(file, text);
     let value = {
         let root = Section::root(&document, root.get_ref());
         build(&root)
@@ -45,6 +46,14 @@ pub fn read<T>(file: &str, text: &str, build: impl FnOnce(&Section<'_>) -> T) ->
     problems.into_result().map(|()| value)
 }
 
+/// Every key that `build` asks for, in the file or not, as dotted paths: to see that an example names them all.
+pub fn keys<T>(text: &str, build: impl FnOnce(&Section<'_>) -> T) -> BTreeSet<String> {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let document = Document::new("", text);
+    build(&Section::root(&document, root.get_ref()));
+    document.asked.into_inner()
+}
+
 /// Reads the file and builds the configuration from it, as [`read`] does. A file that can't be read is a problem.
 pub fn load<T>(path: &Path, build: impl FnOnce(&Section<'_>) -> T) -> Result<T, Problems> {
     let file = path.display().to_string();
@@ -63,9 +72,19 @@ pub(super) struct Document<'d> {
     text: &'d str,
     found: RefCell<Vec<Problem>>,
     missing: RefCell<Vec<Problem>>,
+    asked: RefCell<BTreeSet<String>>,
 }
 
-impl Document<'_> {
+impl<'d> Document<'d> {
+    fn new(file: &str, text: &'d str) -> Self {
+        let (found, missing, asked) = Default::default();
+        Self { file: file.into(), text, found, missing, asked }
+    }
+
+    pub(super) fn asked(&self, path: String) {
+        self.asked.borrow_mut().insert(path);
+    }
+
     pub(super) fn report(&self, problem: Problem) {
         self.found.borrow_mut().push(problem);
     }

@@ -65,7 +65,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use self::document::{load, read};
+pub use self::document::{keys, load, read};
 pub use self::field::Field;
 pub use self::kind::{DATABASE, HTTP, Kind, Scalar};
 pub use self::nearest::nearest;

@@ -194,6 +194,7 @@ impl<'d> Section<'d> {
 
     pub(super) fn look_up(&self, key: &'static str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
         self.asked.borrow_mut().push(key);
+        self.document.asked(self.path_of(key));
         self.find(key)
     }
 

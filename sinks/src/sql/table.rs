@@ -126,12 +126,12 @@ impl Tables {
             let topic = &mapping.topic;
             match subjects.iter().find(|subject| *subject.topic == *topic) {
                 Some(subject) => tables.push(Table::new(mapping, subject, &config.on_delete, &mut found)),
-                None => found.unknown(
-                    "topic",
-                    format!("no entity has a topic {topic}"),
-                    topic,
-                    subjects.iter().map(|subject| &*subject.topic),
-                ),
+                None => found.all.push(Misfit {
+                    entity: mapping.entity.clone(),
+                    key: "topic",
+                    message: format!("no entity has a topic {topic}"),
+                    nearest: nearest_topic(topic, subjects),
+                }),
             }
         }
         let mut seen = BTreeSet::new();
@@ -147,6 +147,8 @@ impl Tables {
             let mut found = Found { entity: &child.entity, all: &mut misfits };
             for (column, parent) in child.parents() {
                 match tables.iter().find(|table| table.entity == parent) {
+                    // Its topic is the mistake.
+                    None if config.tables.iter().any(|mapping| mapping.entity == parent) => {}
                     None => found.unknown(
                         "refers",
                         format!("{}.{column} refers to {parent}, which isn't mapped", child.name),
@@ -172,6 +174,15 @@ impl Tables {
     pub(super) fn of_entity(&self, entity: &str) -> Option<&Table> {
         self.0.iter().find(|table| table.entity == entity)
     }
+}
+
+/// The topic that was meant. What all topics of a system begin with says nothing about that.
+fn nearest_topic(found: &str, subjects: &[Subject]) -> Option<String> {
+    let topics = || subjects.iter().filter_map(|subject| subject.topic.split_once('.'));
+    let (system, entity) = found.split_once('.')?;
+    let system = config::nearest(system, topics().map(|(system, _)| system)).unwrap_or_else(|| system.to_owned());
+    let entity = config::nearest(entity, topics().filter(|(of, _)| *of == system).map(|(_, entity)| entity))?;
+    Some(format!("{system}.{entity}"))
 }
 
 /// A child stands behind all its parents. A table may refer to itself, but a longer circle has no order.
