@@ -209,7 +209,7 @@ impl Registry {
             self.http.send(Method::POST, &["subjects", subject], &[("normalize", "true")], Some(&body)).await?;
         match answer.status {
             StatusCode::OK => Ok(Some(SchemaId(self.http.json::<Found>(&answer)?.id))),
-            StatusCode::NOT_FOUND if matches!(answer.error_code(), Some(40401 | 40402 | 40403)) => Ok(None),
+            StatusCode::NOT_FOUND if matches!(answer.error_code(), Some(40401..=40403)) => Ok(None),
             _ => Err(self.http.unexpected(&answer)),
         }
     }
