@@ -16,7 +16,7 @@ use super::proxy::forgetful_proxy;
 use super::rota::*;
 use super::round_trip::{Reading, canonical, comes_back};
 use super::suite::suite;
-use crate::sql::{DatabaseUrl, SqlConfig};
+use crate::sql::{DatabaseUrl, SqlConfig, SqlSink};
 
 struct Server {
     database: TestDatabase,
@@ -379,4 +379,35 @@ async fn the_register_takes_in_what_is_there() {
 async fn the_register_makes_its_own_tables() {
     let Some(server) = Server::new().await else { return };
     super::register::the_register_makes_its_own_tables(&server).await;
+}
+
+#[tokio::test]
+async fn a_look_says_what_is_missing_and_what_is_not_allowed() {
+    let Some(server) = Server::new().await else { return };
+    let sink = SqlSink::of("rota", &config(&server), &subjects()).unwrap();
+    let probe = sink.probe().await.unwrap();
+    assert!(probe.version.starts_with("PostgreSQL ") && probe.denied.is_empty(), "{probe:?}");
+    assert!((chrono::Utc::now() - probe.now.unwrap()).abs() < chrono::TimeDelta::minutes(1));
+    assert!(!probe.plan.statements.is_empty());
+    assert_eq!(server.rows("select count(*)::text from pg_tables where schemaname = 'public'").await, ["0"]);
+
+    sink.apply_plan().await.unwrap();
+    let role = format!("visitor_{}", std::process::id());
+    server
+        .execute(&format!(
+            "create role {role}; grant usage on schema public, muster to {role};
+             grant select, insert on all tables in schema public, muster to {role};
+             alter table wards drop column title"
+        ))
+        .await;
+    let mut config = config(&server);
+    let with = if server.url().contains('?') { '&' } else { '?' };
+    config.url = DatabaseUrl::new(format!("{}{with}options=-c%20role%3D{role}", server.url()));
+    let probe = SqlSink::of("rota", &config, &subjects()).unwrap().probe().await.unwrap();
+    server.execute(&format!("drop owned by {role}; drop role {role}")).await;
+    assert_eq!(probe.plan.statements.len(), 1);
+    for denied in [format!("{role} may not update, delete on public.wards"), format!("{role} doesn't own public.wards")]
+    {
+        assert!(probe.denied.contains(&denied), "{:#?}", probe.denied);
+    }
 }
