@@ -1,9 +1,11 @@
 //! Puts a process together from its settings: log, state, components.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use chrono::TimeDelta;
 use pipeline::clock::{Clock, SystemClock};
 use pipeline::config::{Problems, SecretRef};
 use pipeline::dead_letters::DeadLetters;
@@ -17,11 +19,27 @@ use schemas::{Profile, Registry, RegistryAuth, RegistryConfig, TopicKind};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::exit;
 use crate::settings::{KafkaSettings, LogSettings, RegistrySettings, Settings};
 
 /// The environment, read here and nowhere else.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// How long a log that can't be used yet is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// Answered requests are kept this long: an edited replay holds a record.
+const KEEP_ANSWERS: TimeDelta = TimeDelta::days(7);
+
+/// Makes the process's folder, for its owner alone: the log in it holds records.
+fn make_private(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("{} can't be created", folder.display()))
 }
 
 /// A process: everything that its components share, and the components.
@@ -144,14 +162,23 @@ impl Process {
     /// Opens everything that the components share and puts them together. Contacts the log and the registry, but no
     /// system that is read from or written to.
     pub async fn open(settings: &Settings) -> Result<Self> {
+        make_private(&settings.folder)?;
         let (log, embedded) = open_log(settings).await?;
-        Self::with_log(settings, log, embedded).await
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            match Self::with_log(settings, Arc::clone(&log), embedded.clone()).await {
+                // A cluster elects leaders for topics that were just created, or is being restarted.
+                Err(error) if exit::code_of(&error) == exit::UNREACHABLE && Instant::now() < patience => {
+                    tracing::warn!(error = format!("{error:#}"), "the log isn't ready, trying again");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
     }
 
     async fn with_log(settings: &Settings, log: Arc<dyn Log>, embedded: Option<Arc<SqliteLog>>) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        std::fs::create_dir_all(&settings.folder)
-            .with_context(|| format!("{} can't be created", settings.folder.display()))?;
         let wanted = topics(&settings.log);
         log.create(&wanted).await?;
         check_partitions(log.as_ref(), &wanted).await?;
@@ -159,6 +186,7 @@ impl Process {
         let process = process_name();
         let state =
             State::open(Arc::clone(&log), &process, &state_topics, registry(settings.registry.as_ref())?).await?;
+        state.requests.forget(clock.now() - KEEP_ANSWERS).await?;
         let operations = Operations::open(&settings.folder.join("operations.sqlite")).await?;
         let letters = DeadLetters::open(Arc::clone(&log), operations.clone(), Arc::clone(&clock)).await?;
         letters.rebuild_index().await?;

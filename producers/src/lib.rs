@@ -73,6 +73,13 @@ impl SourceSettings {
         section.tagged("from", &["ats"]).map(|(_, section)| Self::Ats(ats::AtsSettings::read(&section)))
     }
 
+    /// The system, as its topics name it.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Self::Ats(_) => "ats",
+        }
+    }
+
     /// The names of the system's feeds.
     pub fn feed_names(&self) -> Vec<&'static str> {
         match self {

@@ -27,7 +27,8 @@ pub async fn run(settings: &Settings, target: &str, kind: RequestKind, output: O
 fn known(settings: &Settings, target: &str) -> Result<()> {
     let mut names: Vec<String> = settings.sources.iter().map(|source| source.name.clone()).collect();
     let entities = schemas::catalogue().topics().iter().filter_map(|topic| topic.entity());
-    let feeds = entities.filter(|entity| names.contains(&entity.system));
+    let systems: Vec<&str> = settings.sources.iter().map(|source| source.from.system()).collect();
+    let feeds = entities.filter(|entity| systems.contains(&entity.system.as_str()));
     let feeds: Vec<String> = feeds.map(|entity| format!("{}.{}", entity.system, entity.entity)).collect();
     names.extend(feeds);
     if names.iter().any(|name| name == target) {

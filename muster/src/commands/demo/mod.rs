@@ -71,13 +71,21 @@ pub async fn run(stay: bool, applicants: u32, output: Output) -> Result<u8> {
     let folder =
         tempfile::Builder::new().prefix("muster-demo-").tempdir().context("no folder for the demonstration")?;
     let mut story = Story::begin(folder.path(), applicants, output)?;
-    story.load_and_be_killed().await?;
-    story.change().await?;
-    story.dead_letter().await?;
-    story.summary(began.elapsed()).await?;
+    let stop = stop_on_signals()?;
+    let told = async {
+        story.load_and_be_killed().await?;
+        story.change().await?;
+        story.dead_letter().await?;
+        story.summary(began.elapsed()).await
+    };
+    tokio::select! {
+        told = told => told?,
+        // The folder goes with this function.
+        () = stop.cancelled() => bail!("stopped before the end"),
+    }
     if stay {
         let kept = folder.keep();
-        return story.stay(&kept).await;
+        return story.stay(&kept, stop).await;
     }
     story.server.stop().await;
     Ok(exit::DONE)
@@ -270,7 +278,7 @@ impl Story {
     }
 
     /// Keeps everything running.
-    async fn stay(self, folder: &Path) -> Result<u8> {
+    async fn stay(self, folder: &Path, stop: CancellationToken) -> Result<u8> {
         let shown = folder.display();
         line(&format!(
             "\nStaying. Ctrl-C ends it.\n  the system  {} (header ApiKey: {API_KEY}; faults: POST /__admin/faults)\n  \
@@ -278,7 +286,6 @@ impl Story {
              commands  muster --config {shown}/muster.toml status",
             self.server.url()
         ))?;
-        let stop = stop_on_signals()?;
         let settings = self.settings;
         let mut process = Process::open(&settings).await?;
         if let Some(log) = &process.embedded {
