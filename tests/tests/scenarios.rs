@@ -1,0 +1,8 @@
+//! The whole system, as its users have it: the real binary as a process, a simulated recruiting system before it, a
+//! register behind it. What the register must hold is worked out by [`scenarios::support::oracle`], from the contract alone.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod scenarios {
+    mod embedded;
+    pub mod support;
+}
