@@ -18,6 +18,7 @@ use crate::log::{Append, Headers, Log, LogError, Offset, TopicPartition};
 use crate::operations::{LetterFilter, LetterRow, LetterState, Operations, OperationsError};
 use crate::reject::{Reason, Reject};
 use crate::state::topic::DEAD_LETTERS;
+use crate::telemetry;
 
 /// The record of a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +181,8 @@ impl DeadLetters {
         self.log.append(appends).await?;
         for letter in letters {
             self.index(letter).await?;
+            let labels = [("component", letter.component.clone()), ("code", letter.code.clone())];
+            metrics::counter!(telemetry::LETTERS, &labels).increment(1);
         }
         Ok(())
     }

@@ -155,7 +155,7 @@ impl Loop<'_> {
             letters.push(letter);
         }
         self.runtime.letters.write(&letters).await?;
-        self.count_letters(&letters);
+        self.tell(&letters);
         let out: HashSet<(TopicPartition, &str)> = rejected.iter().map(|r| (r.at.clone(), r.key.as_str())).collect();
         for part in &mut batch.parts {
             let at = part.of.at();
@@ -177,16 +177,12 @@ impl Loop<'_> {
             })
             .collect();
         self.runtime.letters.write(&letters).await?;
-        self.count_letters(&letters);
+        self.tell(&letters);
         Ok(())
     }
 
-    fn count_letters(&self, letters: &[Letter]) {
+    fn tell(&self, letters: &[Letter]) {
         tracing::warn!(sink = &*self.task.name, rejected = letters.len(), "records were set aside in the dead letters");
-        for letter in letters {
-            let labels = [("component", self.task.name.to_string()), ("code", letter.code.clone())];
-            metrics::counter!(telemetry::LETTERS, &labels).increment(1);
-        }
     }
 
     /// A letter for a change: its value as the topic has it, frame and all.
@@ -219,7 +215,7 @@ impl Loop<'_> {
                 .map(|(row, payload)| self.letter(&row.at, &row.key, row.reason.clone(), payload.as_ref(), row.version))
                 .collect();
             self.runtime.letters.write(&letters).await?;
-            self.count_letters(&letters);
+            self.tell(&letters);
             let rows: Vec<Rejected> = tried.expired.iter().map(|(row, _)| row.clone()).collect();
             self.task.sink.forget_parked(&rows).await?;
         }
