@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pipeline::ledger::Counts;
+use pipeline::retry::Budget;
 use serde_json::json;
 
 use super::stop_on_signals;
@@ -16,6 +17,9 @@ use crate::{contact, progress};
 
 /// After this a component that doesn't stop is left behind: nothing it holds isn't in the log.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// One pass waits so long for a system that is away; then it ends with what is left.
+const ONCE: Budget = Budget { failures: Some(8), time: Some(Duration::from_secs(600)) };
 
 /// Runs the process.
 pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> {
@@ -32,6 +36,8 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
         None => None,
     };
     let ended = if once {
+        // Nobody waits for one pass for ever.
+        process.runtime.retry.budget = ONCE;
         let shown = stop.child_token();
         let watching = tokio::spawn(progress::watch(Arc::clone(&process.runtime.health), shown.clone()));
         let ended = process.once(&stop).await;

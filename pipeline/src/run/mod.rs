@@ -123,9 +123,15 @@ async fn supervise(
             runtime.health.stopped(name, Some(error.to_string()));
             return Err(error);
         };
+        // A run of a source has tried for as long as it may: whoever asked for one pass decides when to ask again.
+        if mode == Mode::Once && matches!(error, RunError::Source(_)) {
+            tracing::error!(component = name, error = %error, "component failed");
+            runtime.health.stopped(name, Some(error.to_string()));
+            return Err(error);
+        }
         let now = runtime.clock.now();
-        // A loop that had worked for a while begins its tries anew.
-        if (now - began).num_seconds() > 60 {
+        // A loop that had worked for a while begins its tries anew; one pass has one budget.
+        if mode == Mode::Follow && (now - began).num_seconds() > 60 {
             retries.succeeded();
         }
         match retries.failed(&Failure { kind, retry_after: error.retry_after() }, now) {

@@ -16,7 +16,7 @@ use super::{Account, Mode, RunError, Runtime, Work, supervise};
 use crate::change::Incarnation;
 use crate::emitter::Emitter;
 use crate::schedule::Schedule;
-use crate::source::{Ask, Source};
+use crate::source::{Ask, Source, SourceError};
 use crate::state::{Answer, Request, RequestKind, SavedPosition};
 
 /// How often an idle system looks whether somebody else appended to its topics.
@@ -74,6 +74,8 @@ struct Working<'a> {
     account: &'a mut Account,
     /// After a failed run: not before this, and why.
     put_off: Option<(DateTime<Utc>, String)>,
+    /// The system refuses this feed: it isn't read until somebody asks for it.
+    refused: Option<RunError>,
     /// Keys have lost their right record: everything must be stated again.
     restate: bool,
 }
@@ -110,7 +112,15 @@ impl Work for SystemWork<'_> {
             let mut emitter = Emitter::open(runtime.emitter_context(), feed.name(), Arc::clone(&feed.topic)).await?;
             let all: Vec<u32> = (0..emitter.partitions()).collect();
             emitter.own(&all).await?;
-            working.push(Working { system: name, feed, emitter, account, put_off: None, restate: false });
+            working.push(Working {
+                system: name,
+                feed,
+                emitter,
+                account,
+                put_off: None,
+                refused: None,
+                restate: false,
+            });
         }
         runtime.health.progressed(name, runtime.clock.now());
         let ended = match mode {
@@ -155,7 +165,10 @@ async fn once(
                 }));
             }
             // The other feeds go on.
-            Err(error @ RunError::Source(_)) if error.can_pass().is_some() => failed = failed.or(Some(error)),
+            Err(error @ RunError::Source(_)) => {
+                tracing::warn!(source = work.feed.name(), error = %error, "run failed, going on with the next feed");
+                failed = failed.or(Some(error));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -189,6 +202,11 @@ async fn follow(
             } else {
                 wait = wait.min((due - now).to_std().unwrap_or_default());
             }
+        }
+        if working.iter().all(|work| work.refused.is_some())
+            && let Some(refused) = working.iter_mut().find_map(|work| work.refused.take())
+        {
+            return Err(refused);
         }
         match working.iter().find_map(|work| work.put_off.as_ref()) {
             Some((_, reason)) => runtime.health.waiting(system, reason, runtime.clock.now()),
@@ -251,6 +269,12 @@ impl Working<'_> {
                 self.put_off = Some((runtime.clock.now() + wait, error.to_string()));
                 tracing::warn!(source = self.feed.name(), error = %error, "run failed, going on with the next feed");
             }
+            // A feed that needs another key doesn't hold up those that need none.
+            Err(error @ RunError::Source(SourceError::Refused { .. })) => {
+                tracing::error!(source = self.feed.name(), error = %error, "feed stopped, a person must act");
+                self.put_off = Some((DateTime::<Utc>::MAX_UTC, error.to_string()));
+                self.refused = Some(error);
+            }
             Err(error) => return Err(error),
         }
         Ok(())
@@ -312,11 +336,15 @@ impl Working<'_> {
                 };
                 match self.asked_for(&ask, runtime, stop).await {
                     Ok(report) if !report.ended => Ok(None),
-                    Ok(report) => Ok(Some(Answer {
-                        done: report.withheld.is_none(),
-                        text: format!("{name}: {report}"),
-                        details: serde_json::json!({ "feed": name, "counts": report.counts, "vanished": report.vanished }),
-                    })),
+                    Ok(report) => {
+                        // It is well again.
+                        (self.put_off, self.refused) = (None, None);
+                        Ok(Some(Answer {
+                            done: report.withheld.is_none(),
+                            text: format!("{name}: {report}"),
+                            details: serde_json::json!({ "feed": name, "counts": report.counts, "vanished": report.vanished }),
+                        }))
+                    }
                     Err(error @ RunError::Source(_)) => {
                         let details = serde_json::json!({ "feed": name, "error": error.to_string() });
                         Ok(Some(Answer { done: false, text: format!("{name}: {error}"), details }))
