@@ -39,6 +39,6 @@ mod survey;
 mod tests;
 
 pub use kafka::{Kafka, OwnKafka, kafka};
-pub use postgres::{Postgres, TestDatabase, postgres};
+pub use postgres::{OwnPostgres, Postgres, TestDatabase, postgres};
 pub use registry::{Registry, registry};
 pub use survey::{Outlook, survey};

@@ -20,8 +20,8 @@ use crate::container::{Container, Probe};
 use crate::engine::Engine;
 use crate::find::{self, Found};
 use crate::given::Variable;
-use crate::instance::Launch;
-use crate::missing::Missing;
+use crate::instance::{Launch, Private};
+use crate::missing::{self, Missing};
 use crate::program;
 
 /// A real PostgreSQL that all tests share, each in databases of its own.
@@ -51,6 +51,15 @@ impl Postgres {
         }
     }
 
+    /// A server for one test alone, to be killed and started at will. Always started from packages, also where the
+    /// shared one is given: somebody else's server isn't ours to kill.
+    pub async fn own() -> Result<Option<OwnPostgres>> {
+        match Binaries::find() {
+            Ok(binaries) => Ok(Some(OwnPostgres { server: Private::start(binaries.keeping()).await? })),
+            Err(missing) => missing::without("PostgreSQL that may be restarted", &missing, None),
+        }
+    }
+
     /// A new, empty database. The hint becomes part of its name, for people who look into the server.
     pub async fn database(&self, name_hint: &str) -> Result<TestDatabase> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -64,6 +73,29 @@ impl Postgres {
         url.set_path(&name);
         let is_ours = matches!(&*self.found, Found::Started(_));
         Ok(TestDatabase { url: url.into(), name, drop_at: (!is_ours).then_some(maintenance) })
+    }
+}
+
+/// A PostgreSQL of one test alone, whose acknowledged transactions outlive its processes. Ends within seconds of being
+/// dropped.
+pub struct OwnPostgres {
+    server: Private<Binaries>,
+}
+
+impl OwnPostgres {
+    /// The address of its one database, as a user who may do anything; the same after a restart.
+    pub fn url(&self) -> String {
+        local_url(self.server.port())
+    }
+
+    /// Ends all its processes at once, in the middle of what they do.
+    pub async fn kill(&self) -> Result<()> {
+        self.server.signal("QUIT").await
+    }
+
+    /// Starts the killed server again, with the same port and data.
+    pub async fn restart(&self) -> Result<()> {
+        self.server.restart().await
     }
 }
 
@@ -88,8 +120,8 @@ impl Drop for TestDatabase {
         });
         match dropping.join() {
             Ok(Ok(())) => {}
-            Ok(Err(err)) => crate::missing::say(&format!("database {} stays behind: {err:#}", self.name)),
-            Err(_) => crate::missing::say(&format!("database {} stays behind", self.name)),
+            Ok(Err(err)) => missing::say(&format!("database {} stays behind: {err:#}", self.name)),
+            Err(_) => missing::say(&format!("database {} stays behind", self.name)),
         }
     }
 }
@@ -117,6 +149,7 @@ pub(crate) async fn answers(port: u16) -> Result<()> {
 pub(crate) struct Binaries {
     folder: PathBuf,
     user: Option<User>,
+    keeps: bool,
 }
 
 /// PostgreSQL refuses to run as root.
@@ -138,7 +171,12 @@ impl Binaries {
             }
         }
         let user = unprivileged_user().map_err(|err| Missing(format!("{err:#}")))?;
-        Ok(Self { folder, user })
+        Ok(Self { folder, user, keeps: false })
+    }
+
+    /// What it has acknowledged outlives its processes.
+    fn keeping(self) -> Self {
+        Self { keeps: true, ..self }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -217,6 +255,9 @@ impl Launch for Binaries {
         command.extend(["-p".into(), ports[0].to_string().into()]);
         for setting in SETTINGS.iter().chain(&["listen_addresses=127.0.0.1", "unix_socket_directories="]) {
             command.extend(["-c", setting].map(OsString::from));
+        }
+        if self.keeps {
+            command.extend(["-c", "synchronous_commit=on"].map(OsString::from));
         }
         Ok(command)
     }
