@@ -118,7 +118,8 @@ impl Cluster {
         let started = Instant::now();
         for topic in topics {
             loop {
-                match self.partitions(&topic.name).await {
+                // Metadata names leaders that don't know it yet: until they answer for themselves, they lead nothing.
+                match self.ends(&topic.name).await {
                     Ok(_) => break,
                     Err(LogError::UnknownTopic { .. } | LogError::Unavailable { .. })
                         if started.elapsed() < self.options.limits.request_within => {}
