@@ -27,7 +27,7 @@ pub use self::tasks::run_systems;
 use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;
 use crate::emitter::EmitterContext;
-use crate::log::Log;
+use crate::log::{Log, LogError};
 use crate::operations::Operations;
 use crate::retry::{Action, Failure, Policy, Retry};
 use crate::state::State;
@@ -97,6 +97,18 @@ pub enum Mode {
 trait Work: Send {
     /// `Ok`: it is done, or was told to stop.
     async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError>;
+}
+
+/// A partition that is being taken away is no failure: the next event says so. To leave the group over it and join again
+/// would take the partitions from the other members, which would do the same to us, for ever.
+fn unless_revoked(ended: Result<(), RunError>) -> Result<(), RunError> {
+    match ended {
+        Err(RunError::Log(LogError::NotOurs { at })) => {
+            tracing::debug!(topic = &*at.topic, partition = at.partition, "the partition is being taken away");
+            Ok(())
+        }
+        ended => ended,
+    }
 }
 
 /// Runs a component's loop again after every failure that can pass, with waits; ends when it is done, told to stop,

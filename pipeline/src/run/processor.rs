@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::erased::AnyProcessor;
 use self::tables::ReferenceTables;
-use super::{Account, Mode, RunError, Runtime, Work, supervise};
+use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Incarnation;
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
@@ -135,7 +135,7 @@ impl Loop<'_> {
             match event {
                 Some(Event::Assigned(partitions)) => {
                     assigned = true;
-                    self.assigned(subscription, &partitions).await?;
+                    unless_revoked(self.assigned(subscription, &partitions).await)?;
                 }
                 Some(Event::Revoked(partitions)) => {
                     self.revoked(&partitions)?;
@@ -144,7 +144,7 @@ impl Loop<'_> {
                 Some(Event::Lost(partitions)) => self.revoked(&partitions)?,
                 Some(Event::Records(records)) => {
                     self.batch(records).await?;
-                    self.commit(subscription).await?;
+                    unless_revoked(self.commit(subscription).await)?;
                 }
                 None => self.idle().await?,
             }
@@ -158,7 +158,7 @@ impl Loop<'_> {
             self.account.write(self.runtime, false).await?;
             if self.tables.changed(self.runtime, self.processor).await? {
                 let all: Vec<u32> = self.partitions.keys().copied().collect();
-                self.rederive(subscription, &all).await?;
+                unless_revoked(self.rederive(subscription, &all).await)?;
             }
             if mode == Mode::Once && assigned && self.caught_up().await? {
                 return Ok(());

@@ -18,7 +18,7 @@ use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
 use self::sweep::Sweep;
-use super::{Account, Mode, RunError, Runtime, Work, supervise};
+use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Epoch;
 use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition};
 use crate::retry::Breaker;
@@ -143,7 +143,7 @@ impl Loop<'_> {
             match event {
                 Some(Event::Assigned(partitions)) => {
                     assigned = true;
-                    self.assigned(subscription, &partitions).await?;
+                    unless_revoked(self.assigned(subscription, &partitions).await)?;
                 }
                 Some(Event::Revoked(partitions)) => {
                     self.revoked(&partitions).await?;
@@ -158,7 +158,7 @@ impl Loop<'_> {
                             return Ok(());
                         }
                     }
-                    self.commit(subscription).await?;
+                    unless_revoked(self.commit(subscription).await)?;
                 }
                 None => {}
             }
