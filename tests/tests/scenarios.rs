@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod scenarios {
+    mod broker_and_database_restarts;
     mod embedded;
+    mod real_services;
+    mod recorded_feed;
     pub mod support;
+    mod two_processes;
 }

@@ -5,25 +5,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use chrono::Utc;
 use serde_json::json;
-use simulators::ats::{Ats, AtsOptions, Endpoint, Fault};
-use simulators::server::Server;
+use simulators::ats::{Endpoint, Fault};
 
 use super::support::register::Register;
 use super::support::site::{API_KEY, Site};
-use super::support::until;
-
-/// A recruiting system whose clock goes on.
-fn recruiters(applicants: usize) -> Result<(Ats, Server)> {
-    let ats = Ats::generate(AtsOptions {
-        applicants,
-        api_key: API_KEY.into(),
-        now: Utc::now(),
-        ticking: true,
-        ..AtsOptions::default()
-    });
-    let server = ats.serve(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    Ok((ats, server))
-}
+use super::support::{recruiters, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_pass_fills_the_register_and_a_second_changes_nothing() -> Result<()> {
@@ -75,16 +61,14 @@ async fn killed_five_times_it_loses_nothing_and_has_nothing_twice() -> Result<()
         let mut running = site.start()?;
         // Each time a little further: while rows are read, derived, delivered, and while changes come in.
         let wanted = ats.len() as u64 * kill / 5;
-        until("the register fills", || async {
+        let filling = until("the register fills", || async {
             let rows = Register::count(&site.database(), "ien_applicants").await;
             ensure!(rows >= wanted, "{rows} of {wanted}");
             let log = std::fs::metadata(site.path("data/log.sqlite-wal"));
             ensure!(log.is_ok_and(|log| log.len() > 100_000 * kill), "nothing is in the log yet");
             Ok(())
-        })
-        .await
-        .with_context(|| running.printed().unwrap_or_default())?;
-        running.is_alive()?;
+        });
+        running.during(filling).await?;
         running.kill().await?;
         ats.change_some(20);
     }
@@ -161,7 +145,7 @@ async fn commands_act_beside_the_running_process() -> Result<()> {
     })
     .await?;
     let (_, metrics) = site.get("/metrics").await?;
-    for name in ["muster_", "lag", "dead_letters"] {
+    for name in ["muster_lag_records", "muster_source_runs_total", "muster_dead_letters_total"] {
         ensure!(metrics.contains(name), "{name} isn't in the metrics:\n{metrics}");
     }
     let (code, runs) = site.get("/api/v1/sources/ats.applicant/runs").await?;

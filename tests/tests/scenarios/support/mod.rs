@@ -1,13 +1,20 @@
 //! What scenarios share: the binary, a place for it to run in, the register, and what the register must hold.
 
+pub mod kafka;
 pub mod oracle;
 pub mod program;
 pub mod register;
 pub mod site;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use chrono::Utc;
+use simulators::ats::{Ats, AtsOptions};
+use simulators::server::Server;
+
+use self::site::API_KEY;
 
 /// Longer than anything here takes on a busy machine.
 pub const SOON: Duration = Duration::from_secs(90);
@@ -22,4 +29,17 @@ pub async fn until<F: Future<Output = Result<()>>>(what: &str, mut so: impl FnMu
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// A recruiting system whose clock goes on.
+pub fn recruiters(applicants: usize) -> Result<(Ats, Server)> {
+    let ats = Ats::generate(AtsOptions {
+        applicants,
+        api_key: API_KEY.into(),
+        now: Utc::now(),
+        ticking: true,
+        ..AtsOptions::default()
+    });
+    let server = ats.serve(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    Ok((ats, server))
 }

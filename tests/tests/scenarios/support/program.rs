@@ -114,6 +114,17 @@ impl Running {
         }
     }
 
+    /// Waits for something that the process must bring about; its death ends the waiting, and an error tells its log.
+    pub async fn during<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done.map_err(|error| error.context(self.printed().unwrap_or_default())),
+                () = tokio::time::sleep(Duration::from_millis(500)) => self.is_alive()?,
+            }
+        }
+    }
+
     /// SIGKILL.
     pub async fn kill(mut self) -> Result<()> {
         self.is_alive()?;

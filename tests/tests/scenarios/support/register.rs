@@ -135,10 +135,11 @@ impl Connected {
     }
 
     async fn close(self) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::Sqlite(connection) => connection.close().await?,
             Self::Postgres(connection) => connection.close().await?,
-        })
+        }
+        Ok(())
     }
 }
 
@@ -210,7 +211,7 @@ fn row(text: &str, columns: Columns) -> Result<Map<String, Value>> {
             (_, Value::Null) => Value::Null,
             (Kind::Bool, Value::Number(number)) => Value::Bool(number.as_i64() == Some(1)),
             (Kind::Time, Value::String(text)) => moment(text.parse().with_context(|| format!("{column}: {text}"))?),
-            (Kind::Json, Value::String(text)) => serde_json::from_str(&text).with_context(|| format!("{column}"))?,
+            (Kind::Json, Value::String(text)) => serde_json::from_str(&text).context(*column)?,
             (_, value) => value,
         };
     }

@@ -142,24 +142,7 @@ impl Site {
 
     /// Waits until the register holds what it must.
     pub async fn settles(&self, running: &mut Running, ats: &Ats) -> Result<()> {
-        let mut ended = None;
-        let settled = until("the register equals the oracle", || async { self.agrees_with(ats).await });
-        tokio::pin!(settled);
-        loop {
-            tokio::select! {
-                settled = &mut settled => {
-                    return settled.map_err(|e| e.context(running.printed().unwrap_or_default()));
-                }
-                () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {
-                    if let Err(error) = running.is_alive() {
-                        ended = Some(error);
-                    }
-                }
-            }
-            if let Some(error) = ended.take() {
-                return Err(error);
-            }
-        }
+        running.during(until("the register equals the oracle", || async { self.agrees_with(ats).await })).await
     }
 
     /// No record is unaccounted for.
