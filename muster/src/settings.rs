@@ -16,6 +16,10 @@ use pipeline::schedule::Schedule;
 use producers::SourceSettings;
 use sinks::SinkSettings;
 
+/// How often everything is read when nothing is said. Systems don't move a record's date with every edit (a recorded feed
+/// has milestones newer than their applicant's `updated_date`), so what polling by date misses is found by this alone.
+const WEEKLY: Schedule = Schedule::Every(Duration::from_secs(7 * 24 * 3600));
+
 /// How often a feed is read when nothing is said: as the register's own scheduler does.
 const DAILY: Schedule = Schedule::Every(Duration::from_secs(24 * 3600));
 
@@ -280,7 +284,7 @@ fn rejects(section: &Section<'_>) -> RejectLimit {
 }
 
 fn source(name: String, section: &Section<'_>) -> Option<Source> {
-    let nothing = FeedSettings { schedule: DAILY, reconcile: None, vanished: Vanished::Report };
+    let nothing = FeedSettings { schedule: DAILY, reconcile: Some(WEEKLY), vanished: Vanished::Report };
     let default = feed(section, &nothing);
     let from = SourceSettings::read(section);
     let mut feeds = BTreeMap::new();
