@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use common::{World, delete, key_of, morning, put, reason, reasons_emitter, stamp, version_of};
 use pipeline::clock::Clock;
 use pipeline::emitter::EmitError;
+use pipeline::log::TopicPartition;
 use pipeline::log::memory::{Fault, When};
 
 const TOPIC: &str = "ats.reason";
@@ -169,4 +170,25 @@ async fn an_edited_replay_is_not_undone_by_stating_the_original_again() {
     assert_eq!(records[1].headers.text("hash"), records[0].headers.text("hash"));
     assert!(records[1].headers.text("edited").is_some());
     assert!(version_of(&records[1]) > version_of(&records[0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_grows_while_it_is_looked_at_keeps_its_life() {
+    let world = World::new().await;
+    let (one, two) = (world.process("one").await, world.process("two").await);
+    let at = TopicPartition::new("ats.reason", 0);
+    let life = one.state.incarnations.present(&at).await.unwrap();
+    let mut emitter = reasons_emitter(&one).await;
+    let growing = tokio::spawn(async move {
+        for n in 0..1_000 {
+            emitter.emit(vec![put(&reason("r1", &n.to_string()))], &stamp(morning())).await.unwrap();
+            for (at, life, end) in emitter.ends() {
+                one.state.incarnations.reached(&at, &life, end).await.unwrap();
+            }
+        }
+    });
+    while !growing.is_finished() {
+        assert_eq!(two.state.incarnations.present(&at).await.unwrap(), life);
+    }
+    growing.await.unwrap();
 }

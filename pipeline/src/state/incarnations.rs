@@ -35,21 +35,26 @@ impl Incarnations {
     pub async fn present(&self, at: &TopicPartition) -> Result<Incarnation, StateError> {
         let key = at.to_string();
         let _naming = self.naming.lock().await;
-        // Looked at first: other processes name lives and append, too.
-        let end = self.end(at).await?;
-        self.table.settled().await?;
-        let known = self.table.get::<Life>(&key)?;
-        if let Some((life, _)) = known {
+        let mut known = self.known(&key).await?;
+        let end = loop {
+            // Looked at after the record: others append, and note how far they came, all the time.
+            let end = self.end(at).await?;
+            let Some((life, written_at)) = &known else { break end };
             if end >= life.end {
-                return Ok(life.incarnation);
+                return Ok(life.incarnation.clone());
             }
-            tracing::warn!(topic = %at.topic, partition = at.partition, "topic was recreated or truncated: a new incarnation begins");
-        }
+            // Somebody may have named a later life meanwhile.
+            let again = self.known(&key).await?;
+            if again.as_ref().is_some_and(|(_, at)| at == written_at) {
+                tracing::warn!(topic = %at.topic, partition = at.partition, "topic was recreated or truncated: a new incarnation begins");
+                break end;
+            }
+            known = again;
+        };
         let incarnation = Incarnation(format!("{:016x}", fastrand::u64(..)));
         self.table.put(&key, &Life { incarnation, end }).await?;
         // Another process may have made one at the same moment: the later record is the one that all will read.
-        self.table.settled().await?;
-        match self.table.get::<Life>(&key)? {
+        match self.known(&key).await? {
             Some((life, _)) => Ok(life.incarnation),
             None => Err(LogError::Unavailable { reason: format!("{} lost {key}", self.table.topic()) }.into()),
         }
@@ -68,6 +73,11 @@ impl Incarnations {
         }
         self.table.put(&key, &Life { incarnation: incarnation.clone(), end }).await?;
         Ok(())
+    }
+
+    async fn known(&self, key: &str) -> Result<Option<(Life, Offset)>, StateError> {
+        self.table.settled().await?;
+        self.table.get(key)
     }
 
     async fn end(&self, at: &TopicPartition) -> Result<Offset, StateError> {
