@@ -6,12 +6,12 @@
 
 mod absorb;
 mod headers;
+mod heal;
 pub mod memory;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,19 +19,16 @@ use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 
 use self::absorb::Absorber;
 use self::headers::ChangeHeaders;
-use self::memory::{Known, Memory, MemoryError, NOT_KNOWN};
+use self::memory::{Known, Memory, MemoryError};
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
 use crate::clock::Clock;
 use crate::ledger::Counts;
-use crate::log::{Append, Headers, Log, LogError, Offset, Record, TopicPartition, scan};
+use crate::log::{Append, Log, LogError, Offset, Record, TopicPartition, scan};
 use crate::reject::{Reason, Reject};
 use crate::state::{Claim, State, StateError};
 
 /// How often an emitter looks whether somebody else has appended.
 const LOOK_FOR_FOREIGN: TimeDelta = TimeDelta::seconds(5);
-
-/// Records healed with one append.
-const HEAL_AT_ONCE: usize = 500;
 
 /// What the changes of one call have in common.
 #[derive(Debug, Clone)]
@@ -547,94 +544,6 @@ impl Emitter {
         }
     }
 
-    /// Appends the right record again, above all others, for every key where somebody else's lies on top of it.
-    async fn heal(&mut self, partition: u32) -> Result<(), EmitError> {
-        loop {
-            let Some(owned) = self.owned.get(&partition) else { return Ok(()) };
-            let keys = owned.memory.ill(HEAL_AT_ONCE)?;
-            if keys.is_empty() {
-                return Ok(());
-            }
-            let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
-            let known = owned.memory.get(&texts)?;
-            let wanted: HashMap<Offset, (Key, Known)> =
-                keys.into_iter().zip(known).filter_map(|(key, known)| Some((known?.offset, (key, known?)))).collect();
-            tracing::warn!(topic = %self.name, partition, keys = wanted.len(), "a former owner appended late, healing");
-            let right = self.find(partition, &wanted).await?;
-            self.append_again(partition, wanted, right).await?;
-            if self.owned.get(&partition).is_some_and(|owned| owned.behind) {
-                // Somebody appended meanwhile: the next look reads it first.
-                return Ok(());
-            }
-        }
-    }
-
-    async fn find(
-        &self,
-        partition: u32,
-        wanted: &HashMap<Offset, (Key, Known)>,
-    ) -> Result<HashMap<Offset, Record>, EmitError> {
-        let Some(first) = wanted.keys().min().copied() else { return Ok(HashMap::new()) };
-        let mut right = HashMap::new();
-        scan(self.context.log.as_ref(), &[(self.at(partition), first)], |record| {
-            if wanted.contains_key(&record.offset) {
-                right.insert(record.offset, record);
-            }
-        })
-        .await?;
-        Ok(right)
-    }
-
-    async fn append_again(
-        &mut self,
-        partition: u32,
-        wanted: HashMap<Offset, (Key, Known)>,
-        mut right: HashMap<Offset, Record>,
-    ) -> Result<(), EmitError> {
-        let now = self.context.clock.now();
-        let at = self.at(partition);
-        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
-        let mut appends = Vec::new();
-        let mut entries = Vec::new();
-        let mut lost = Vec::new();
-        for (offset, (key, known)) in wanted {
-            let version = known.highest.next(now);
-            let (value, headers) = match (right.remove(&offset), known.hash) {
-                (Some(record), _) => (record.value, record.headers),
-                // A tombstone that compaction took needs nothing else to be written again.
-                (None, None) => (None, Headers::default()),
-                (None, Some(_)) => {
-                    let last = Known { hash: Some(NOT_KNOWN), offset: known.last, version: known.highest, ..known };
-                    lost.push((key, last));
-                    continue;
-                }
-            };
-            let headers = headers::healed(&self.name, &key, headers, version, owned.writer);
-            let bytes = Bytes::copy_from_slice(key.as_str().as_bytes());
-            appends.push(Append { at: at.clone(), key: bytes, value, headers });
-            entries.push((key, Known { version, writer: owned.writer, highest: version, ..known }));
-        }
-        let offsets = self.context.log.append(appends).await?;
-        let entries: Vec<(Key, Known)> = entries
-            .into_iter()
-            .zip(&offsets)
-            .map(|((key, known), offset)| (key, Known { offset: *offset, last: *offset, ..known }))
-            .collect();
-        let next = offsets.iter().map(|offset| offset.next()).max().unwrap_or(owned.end);
-        // What lies between the end we knew and our first append is somebody else's again: the next look finds it.
-        let contiguous = offsets.first().is_none_or(|first| *first == owned.end)
-            && next.0 - owned.end.0 == i64::try_from(offsets.len()).unwrap_or(i64::MAX);
-        if contiguous {
-            owned.memory.put(&entries, next, false)?;
-            owned.end = next;
-        } else {
-            owned.behind = true;
-        }
-        owned.memory.put(&lost, owned.end, false)?;
-        self.forgotten += lost.len() as u64;
-        Ok(())
-    }
-
     /// Saves the memory of an owned partition to disk.
     fn save(&mut self, partition: u32) -> Result<(), EmitError> {
         let now = self.context.clock.now().timestamp_millis();
@@ -650,11 +559,6 @@ impl Emitter {
             self.save(partition)?;
         }
         Ok(())
-    }
-
-    /// How long a memory may be away before tombstones it hasn't seen may have gone.
-    pub fn tombstones_live(&self) -> Duration {
-        self.topic.delete_retention
     }
 
     fn hash(&self, body: &[u8]) -> Result<ContentHash, Reason> {
