@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Mode, RunError, Runtime, System};
 use crate::log::{Event, Subscription, TopicPartition};
+use crate::retry::{Action, Failure};
 use crate::state::topic::TASKS;
 
 /// The group that all processes join.
@@ -33,11 +34,35 @@ pub async fn run_systems(
         let partition = schemas::partition_of(system.name.as_bytes(), partitions);
         resting.entry(partition).or_default().push(system);
     }
+    let mut retries = runtime.retries();
+    loop {
+        let ended = member(&mut resting, runtime, mode, stop).await;
+        let Err(error) = &ended else { return ended };
+        let (Mode::Follow, Some(kind), false) = (mode, error.can_pass(), stop.is_cancelled()) else { return ended };
+        // The group can't be reached, or let us go: all systems rest until it takes us again.
+        let failure = Failure { kind, retry_after: None };
+        let Action::Retry { after } = retries.failed(&failure, runtime.clock.now()) else { return ended };
+        let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(error = %error, wait_ms, "the group of the sources failed, joining it again");
+        tokio::select! {
+            () = runtime.clock.sleep(after) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// Joins the group and runs what it is given, until told to stop or the group fails.
+async fn member(
+    resting: &mut BTreeMap<u32, Vec<System>>,
+    runtime: &Runtime,
+    mode: Mode,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
     let mut at_work: BTreeMap<u32, Vec<AtWork>> = BTreeMap::new();
     let mut subscription = runtime.log.subscribe(GROUP, &[Arc::from(TASKS)]).await?;
-    let ended = share(subscription.as_mut(), &mut resting, &mut at_work, runtime, mode, stop).await;
+    let ended = share(subscription.as_mut(), resting, &mut at_work, runtime, mode, stop).await;
     let all: Vec<u32> = at_work.keys().copied().collect();
-    let rested = rest(&all, &mut resting, &mut at_work).await;
+    let rested = rest(&all, resting, &mut at_work).await;
     subscription.close().await?;
     ended.and(rested)
 }
@@ -69,10 +94,10 @@ async fn share(
                 }
             }
             Event::Revoked(partitions) => {
-                rest(&numbers(&partitions), resting, at_work).await?;
+                give_up(&numbers(&partitions), resting, at_work).await;
                 subscription.released().await?;
             }
-            Event::Lost(partitions) => rest(&numbers(&partitions), resting, at_work).await?,
+            Event::Lost(partitions) => give_up(&numbers(&partitions), resting, at_work).await,
             // The partitions are never started: the topic is followed whole elsewhere.
             Event::Records(_) => {}
         }
@@ -93,8 +118,19 @@ fn start(mut system: System, runtime: &Runtime, mode: Mode, stop: &CancellationT
     AtWork { stop, task }
 }
 
-/// Stops the systems of these partitions; they rest until a partition comes back. A system that had stopped because a
-/// person must act says so in the process's health, and doesn't hold the others up.
+/// Stops the systems of partitions that go elsewhere. One that had stopped before, because a person must act, has said
+/// so in the process's health, and doesn't hold the others up.
+async fn give_up(
+    partitions: &[u32],
+    resting: &mut BTreeMap<u32, Vec<System>>,
+    at_work: &mut BTreeMap<u32, Vec<AtWork>>,
+) {
+    if let Err(error) = rest(partitions, resting, at_work).await {
+        tracing::warn!(error = %error, "a system that is given up had stopped before");
+    }
+}
+
+/// Stops the systems of these partitions; they rest until a partition comes back.
 async fn rest(
     partitions: &[u32],
     resting: &mut BTreeMap<u32, Vec<System>>,
