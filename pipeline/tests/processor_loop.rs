@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::processors::{Applicants, Reasons, applicant, applicant_id, milestone, milestone_id};
+use common::processors::{AllReasons, Applicants, Reasons, applicant, applicant_id, milestone, milestone_id};
 use common::{World, delete, key_of, put, reason, stamp};
 use pipeline::change::Change;
 use pipeline::clock::Clock;
 use pipeline::emitter::Emitter;
 use pipeline::log::memory::{Fault, When};
 use pipeline::run::{AnyProcessor, Mode, ProcessorTask, RunError, Runtime};
+use pipeline::state::{Request, RequestKind};
 use schemas::records::register;
 use tokio_util::sync::CancellationToken;
 
@@ -251,4 +252,69 @@ async fn two_processes_share_the_partitions_and_a_rebalance_loses_nothing() {
     stop_two.cancel();
     world.drive(second).await.unwrap().unwrap();
     assert_eq!(world.records("register.milestone").await.len(), 60, "nothing was written twice");
+}
+
+#[tokio::test]
+async fn a_row_that_a_table_cannot_use_has_its_own_letter_until_it_is_mended() {
+    let world = World::new().await;
+    given(&world, "ats.milestone", vec![put(&milestone(1, "Applied")), put(&milestone(2, "bad"))]).await;
+    given(&world, "ats.applicant", vec![put(&applicant(1, "Ada", &[1, 2]))]).await;
+    once(&world, &world.process("one").await, Arc::new(Applicants)).await.unwrap();
+    let letters = world.letters().await;
+    assert_eq!((letters.len(), letters[0].topic.as_deref()), (1, Some("ats.milestone")));
+    assert_eq!(letters[0].key.as_deref(), Some(milestone_id(2).as_str()));
+    let bad = world.records("ats.milestone").await.remove(1);
+    assert_eq!(letters[0].version, Some(common::version_of(&bad)));
+    given(&world, "ats.milestone", vec![put(&milestone(2, "Hired"))]).await;
+    once(&world, &world.process("two").await, Arc::new(Applicants)).await.unwrap();
+    assert_eq!(world.letters().await[0].state.as_str(), "superseded");
+    assert_eq!(world.table::<register::Milestone>("register.milestone").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_bad_input_of_one_large_group_has_one_letter_whatever_comes_later() {
+    let world = World::new().await;
+    given(&world, INPUT, vec![put(&reason(R1, "bad")), put(&reason(R2, "b"))]).await;
+    let process = world.process("one").await;
+    once(&world, &process, Arc::new(AllReasons)).await.unwrap();
+    let booked = world.booked("reasons").await;
+    assert_eq!((booked.read, booked.delivered, booked.rejected), (2, 1, 1));
+    let stop = CancellationToken::new();
+    let task = follow(Arc::new(AllReasons), &process, &stop);
+    for name in ["c", "d"] {
+        given(&world, INPUT, vec![put(&reason(R3, name))]).await;
+        world.until(async || names(&world).await == expect(&[(R2, "B"), (R3, &name.to_uppercase())])).await;
+    }
+    stop.cancel();
+    world.drive(task).await.unwrap().unwrap();
+    let letters = world.letters().await;
+    assert_eq!((letters.len(), letters[0].key.as_deref()), (1, Some(R1)));
+    let (_, letter) = process.letters.get(&letters[0].id).await.unwrap().unwrap();
+    let bad = world.records(INPUT).await.remove(0);
+    assert_eq!(letter.place, Some((0, bad.offset)));
+    assert_eq!(letter.contents.bytes().unwrap(), bad.value.unwrap(), "as the topic has it, to be shown and repaired");
+}
+
+#[tokio::test]
+async fn an_output_that_is_too_large_is_a_letter_of_its_input() {
+    let world = World::new().await;
+    // In upper case this letter takes half as much room again.
+    let huge = "\u{149}".repeat(400_000);
+    given(&world, INPUT, vec![put(&reason(R1, &huge)), put(&reason(R2, "b"))]).await;
+    let process = world.process("one").await;
+    once(&world, &process, Arc::new(Reasons::default())).await.unwrap();
+    assert_eq!(names(&world).await, expect(&[(R2, "B")]));
+    let letters = world.letters().await;
+    assert_eq!((letters.len(), letters[0].code.as_str(), letters[0].key.as_deref()), (1, "too_large", Some(R1)));
+    assert_eq!(letters[0].topic.as_deref(), Some(INPUT));
+    // Nothing has changed: a replay doesn't settle it.
+    let replay = RequestKind::Replay { letter: letters[0].id.clone(), edited: None };
+    let request =
+        Request { id: "q1".into(), target: "reasons".into(), kind: replay, at: world.clock.now(), answer: None };
+    process.state.requests.ask(&request).await.unwrap();
+    // One pass answers what was asked, too.
+    once(&world, &process, Arc::new(Reasons::default())).await.unwrap();
+    let answer = world.drive(process.state.requests.answered("q1")).await.unwrap();
+    assert!(!answer.done && answer.text.contains("too_large"), "{}", answer.text);
+    assert_eq!(world.letters().await[0].state.as_str(), "open");
 }

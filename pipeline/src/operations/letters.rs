@@ -87,10 +87,14 @@ pub struct LetterFilter {
 }
 
 impl Operations {
-    /// Enters a letter; one that is there already keeps its state. `letter`: the whole of it, as the log has it.
+    /// Enters a letter. One that is there already keeps its state, unless it is a topic's record that was replayed or
+    /// superseded: whoever set it aside again holds something else, so it is open again. `letter`: the whole of it, as
+    /// the log has it.
     pub async fn enter_letter(&self, row: &LetterRow, run: Option<&str>, letter: &str) -> Result<(), OperationsError> {
         let query = "insert into letters (id, state, component, topic, key, version, code, reason, at, run, letter) \
-                     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do nothing";
+                     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set state = 'open', settled = null, \
+                     code = excluded.code, reason = excluded.reason, at = excluded.at, letter = excluded.letter \
+                     where version is not null and state in ('replayed', 'superseded')";
         sqlx::query(query)
             .bind(&row.id)
             .bind(row.state.as_str())

@@ -17,13 +17,13 @@ use async_trait::async_trait;
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
 
+use self::derive::Taken;
 pub use self::erased::AnyProcessor;
 use self::tables::ReferenceTables;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Incarnation;
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
-use crate::processor::Row;
 use crate::state::Mark;
 
 /// How long a loop waits for records before it looks after everything else.
@@ -46,7 +46,7 @@ struct Partition {
     /// What it was derived under.
     mark: Mark,
     /// All inputs, for a processor whose inputs are one group.
-    rows: BTreeMap<(Arc<str>, Key), Row>,
+    rows: BTreeMap<(Arc<str>, Key), Taken>,
 }
 
 struct Loop<'a> {
@@ -156,12 +156,13 @@ impl Loop<'_> {
             }
             self.runtime.health.progressed(self.processor.name(), self.runtime.clock.now());
             self.account.write(self.runtime, false).await?;
-            if self.tables.changed(self.runtime, self.processor).await? {
+            let forgotten: u64 = self.outputs.values_mut().map(Emitter::take_forgotten).sum();
+            if self.tables.changed(self.runtime, self.processor).await? || forgotten > 0 {
                 let all: Vec<u32> = self.partitions.keys().copied().collect();
                 unless_revoked(self.rederive(subscription, &all).await)?;
             }
             if mode == Mode::Once && assigned && self.caught_up().await? {
-                return Ok(());
+                return self.answer_requests().await;
             }
         }
     }

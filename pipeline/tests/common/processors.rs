@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use pipeline::processor::{Group, Outputs, Processor, Row};
+use pipeline::processor::{Group, Input, Outputs, Processor, Row};
 use pipeline::reject::{Reason as Why, Reject};
 use schemas::records::{ats, register};
 
@@ -74,8 +74,52 @@ impl Processor for Reasons {
     }
 }
 
+/// [`Reasons`] as one group: a bad one is left out, the others go on.
+#[derive(Default)]
+pub struct AllReasons;
+
+impl Processor for AllReasons {
+    type In = ats::Reason;
+    type Tables = ();
+
+    fn name(&self) -> &'static str {
+        "reasons"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn inputs(&self) -> &'static [&'static str] {
+        &["ats.reason"]
+    }
+    fn tables(&self) -> &'static [&'static str] {
+        &[]
+    }
+    fn outputs(&self) -> &'static [&'static str] {
+        &["register.reason"]
+    }
+    fn one_group(&self) -> bool {
+        true
+    }
+    fn decode(&self, row: &Row) -> Result<ats::Reason, Reject> {
+        decode(row)
+    }
+    fn arrange(&self, _: &[Row], _: &mut Vec<Reject>) {}
+    fn derive(&self, group: &Group<ats::Reason>, (): &(), out: &mut Outputs) -> Result<(), Reject> {
+        for Input { key, value, .. } in &group.inputs {
+            if value.name == "bad" {
+                let why = Why::new("bad_name", "name: anything but bad was expected");
+                out.reject(Reject::new(Some(key.clone()), why, Bytes::new()));
+                continue;
+            }
+            let (id, name) = (value.id.clone(), value.name.to_uppercase());
+            out.put(&register::Reason { id, name, i_e_n_program: true, recruitment: false })?;
+        }
+        Ok(())
+    }
+}
+
 /// `ats.applicant` with the names of milestones from the table `ats.milestone` -> `register.applicant` and
-/// `register.milestone`. A milestone that the table doesn't have is left out.
+/// `register.milestone`. A milestone that the table doesn't have is left out; one called `bad` can't be used.
 #[derive(Default)]
 pub struct Applicants;
 
@@ -93,7 +137,7 @@ impl Processor for Applicants {
         &["ats.applicant"]
     }
     fn tables(&self) -> &'static [&'static str] {
-        &["ats.milestone"]
+        &["ats.reason", "ats.milestone"]
     }
     fn outputs(&self) -> &'static [&'static str] {
         &["register.applicant", "register.milestone"]
@@ -103,8 +147,12 @@ impl Processor for Applicants {
     }
     fn arrange(&self, rows: &[Row], rejects: &mut Vec<Reject>) -> Self::Tables {
         let mut table = BTreeMap::new();
-        for row in rows {
+        for row in rows.iter().filter(|row| &*row.topic == "ats.milestone") {
             match decode::<ats::Milestone>(row) {
+                Ok(milestone) if milestone.name == "bad" => {
+                    let why = Why::new("bad_name", "name: anything but bad was expected");
+                    rejects.push(Reject::new(Some(row.key.clone()), why, row.payload.body.clone()));
+                }
                 Ok(milestone) => drop(table.insert(milestone.id, milestone.name)),
                 Err(reject) => rejects.push(reject),
             }

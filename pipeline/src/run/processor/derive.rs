@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use schemas::Key;
 
@@ -17,13 +18,21 @@ use crate::reject::{Reason, Reject};
 use crate::run::RunError;
 use crate::telemetry;
 
-/// An input that a group is derived from, with what a letter needs of it.
-pub(super) struct Taken {
-    pub row: Option<Row>,
+/// Where an input stands: what a letter needs of it.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub topic: Arc<str>,
     pub key: Key,
-    pub partition: u32,
-    pub offset: Offset,
+    pub place: (u32, Offset),
     pub version: Version,
+    /// The value as the topic has it, frame and all.
+    pub raw: Bytes,
+}
+
+/// An input that a group is derived from.
+pub(super) struct Taken {
+    pub origin: Origin,
+    pub row: Option<Row>,
 }
 
 /// A letter to be written before offsets move.
@@ -35,6 +44,12 @@ pub(super) struct SetAside {
 }
 
 impl SetAside {
+    /// A letter holds what a person can repair and derive again: the input, also where only a part of it is set aside.
+    fn of(origin: &Origin, reason: Reason) -> Self {
+        let reject = Reject::new(Some(origin.key.clone()), reason, origin.raw.clone());
+        Self { topic: Arc::clone(&origin.topic), place: origin.place, version: origin.version, reject }
+    }
+
     /// Why.
     pub fn reason(&self) -> &Reason {
         &self.reject.reason
@@ -64,12 +79,13 @@ impl Loop<'_> {
     ) -> Result<Vec<SetAside>, RunError> {
         let (taken, mut aside) = self.take(records, counts).await?;
         let stamp = self.stamp();
+        let origins: Vec<Origin> = taken.iter().map(|input| input.origin.clone()).collect();
         let derived = if self.processor.one_group() {
             self.derive_all_rows(taken, &mut aside, counts)?
         } else {
             self.derive_each(&taken, &mut aside, counts)?
         };
-        aside.extend(self.emit(derived, &stamp).await?);
+        aside.extend(self.emit(derived, &origins, &stamp).await?);
         Ok(aside)
     }
 
@@ -83,7 +99,7 @@ impl Loop<'_> {
         records: Vec<Record>,
         counts: &mut Counts,
     ) -> Result<(Vec<Taken>, Vec<SetAside>), RunError> {
-        let mut latest: BTreeMap<(Arc<str>, bytes::Bytes), Record> = BTreeMap::new();
+        let mut latest: BTreeMap<(Arc<str>, Bytes), Record> = BTreeMap::new();
         for record in records {
             let key = record.key.clone().unwrap_or_default();
             if latest.insert((Arc::clone(&record.at.topic), key), record).is_some() {
@@ -92,15 +108,16 @@ impl Loop<'_> {
         }
         let (mut taken, mut aside) = (Vec::with_capacity(latest.len()), Vec::new());
         for record in latest.into_values() {
-            let (partition, offset) = (record.at.partition, record.offset);
+            let (topic, place) = (Arc::clone(&record.at.topic), (record.at.partition, record.offset));
             let version = version_of(&record).unwrap_or_default();
-            let key = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok());
-            match (row(self.runtime, &record).await?, key) {
-                (Ok(row), Some(key)) => taken.push(Taken { row, key, partition, offset, version }),
-                (Ok(_), None) => counts.rejected += 1,
-                (Err(reject), _) => {
+            match row(self.runtime, &record).await? {
+                Ok((key, row)) => {
+                    let raw = record.value.unwrap_or_default();
+                    taken.push(Taken { origin: Origin { topic, key, place, version, raw }, row });
+                }
+                Err(reject) => {
                     counts.rejected += 1;
-                    aside.push(SetAside { topic: record.at.topic, place: (partition, offset), version, reject });
+                    aside.push(SetAside { topic, place, version, reject });
                 }
             }
         }
@@ -117,37 +134,28 @@ impl Loop<'_> {
         let tables = self.tables.arranged();
         let mut changes = Vec::with_capacity(taken.len() * 4);
         for input in taken {
-            let rows: Vec<&Row> = input.row.iter().collect();
-            let topic = self.processor.inputs()[0];
-            let set_aside = |mut reject: Reject| {
-                // A letter holds what a person can repair: the input, also when only a part of it is set aside.
-                if reject.raw.is_empty()
-                    && let Some(row) = &input.row
-                {
-                    reject.raw = row.payload.body.clone();
-                }
-                let place = (input.partition, input.offset);
-                SetAside { topic: Arc::from(topic), place, version: input.version, reject }
-            };
-            match self.processor.derive(&input.key, &rows, tables.as_ref()) {
+            let (origin, rows) = (&input.origin, input.row.iter().collect::<Vec<_>>());
+            match self.processor.derive(&origin.key, &rows, tables.as_ref()) {
                 Ok(mut outputs) => {
                     counts.delivered += 1;
                     telemetry::count_parts(self.processor.name(), &outputs);
-                    aside.extend(std::mem::take(&mut outputs.rejects).into_iter().map(set_aside));
+                    let rejects = std::mem::take(&mut outputs.rejects).into_iter();
+                    aside.extend(rejects.map(|reject| SetAside::of(origin, reject.reason)));
                     let time = input.row.as_ref().and_then(|row| row.time);
-                    self.difference(input.partition, Some(&input.key), outputs.changes, time, &mut changes)?;
+                    self.difference(origin.place.0, Some(&origin.key), outputs.changes, time, &mut changes)?;
                 }
                 Err(reject) => {
                     // Its last outputs stay.
                     counts.rejected += 1;
-                    aside.push(set_aside(reject));
+                    aside.push(SetAside::of(origin, reject.reason));
                 }
             }
         }
         Ok(changes)
     }
 
-    /// All inputs are one group: takes the new ones in and derives it.
+    /// All inputs are one group: takes the new ones in and derives it. An input that is set aside has a letter of its
+    /// own, also when another one brought it up again.
     pub(super) fn derive_all_rows(
         &mut self,
         taken: Vec<Taken>,
@@ -155,33 +163,50 @@ impl Loop<'_> {
         counts: &mut Counts,
     ) -> Result<Vec<(&'static str, Change)>, RunError> {
         let mut changes = Vec::new();
-        let mut touched: BTreeSet<u32> = BTreeSet::new();
-        let last = taken.iter().map(|input| (input.partition, input.offset, input.version)).max_by_key(|last| last.1);
+        let mut touched: BTreeMap<u32, BTreeMap<Key, Origin>> = BTreeMap::new();
         for input in taken {
-            counts.delivered += 1;
-            touched.insert(input.partition);
-            let Some(partition) = self.partitions.get_mut(&input.partition) else { continue };
-            let topic: Arc<str> = Arc::from(self.processor.inputs()[0]);
+            let origin = &input.origin;
+            touched.entry(origin.place.0).or_default().insert(origin.key.clone(), origin.clone());
+            let Some(partition) = self.partitions.get_mut(&origin.place.0) else { continue };
+            let at = (Arc::clone(&origin.topic), origin.key.clone());
             match input.row {
-                Some(row) => partition.rows.insert((Arc::clone(&row.topic), input.key), row),
-                None => partition.rows.remove(&(topic, input.key)),
+                Some(_) => partition.rows.insert(at, input),
+                None => partition.rows.remove(&at),
             };
         }
         let tables = self.tables.arranged();
-        for number in touched {
-            let Some(partition) = self.partitions.get(&number) else { continue };
-            let rows: Vec<&Row> = partition.rows.values().collect();
+        for (number, batch) in touched {
+            let new = batch.len() as u64;
+            let Some(partition) = self.partitions.get(&number) else {
+                counts.delivered += new;
+                continue;
+            };
+            let rows: Vec<&Row> = partition.rows.values().filter_map(|input| input.row.as_ref()).collect();
             let time = rows.iter().filter_map(|row| row.time).max();
-            let (place, version) = last.map_or(((number, Offset::START), Version(0)), |(p, o, v)| ((p, o), v));
-            let topic: Arc<str> = Arc::from(self.processor.inputs()[0]);
+            let last = batch.values().max_by_key(|origin| origin.place);
+            let origin_of = |reject: &Reject| {
+                let key = reject.key.as_ref();
+                partition.rows.values().map(|input| &input.origin).find(|origin| Some(&origin.key) == key).or(last)
+            };
             match self.processor.derive(&Key::of(&[]), &rows, tables.as_ref()) {
                 Ok(mut outputs) => {
                     telemetry::count_parts(self.processor.name(), &outputs);
-                    let rejects = std::mem::take(&mut outputs.rejects).into_iter();
-                    aside.extend(rejects.map(|reject| SetAside { topic: Arc::clone(&topic), place, version, reject }));
+                    let mut rejected = BTreeSet::new();
+                    for reject in std::mem::take(&mut outputs.rejects) {
+                        let Some(origin) = origin_of(&reject) else { continue };
+                        if batch.contains_key(&origin.key) {
+                            rejected.insert(origin.key.clone());
+                        }
+                        aside.push(SetAside::of(origin, reject.reason));
+                    }
+                    counts.rejected += rejected.len() as u64;
+                    counts.delivered += new - rejected.len() as u64;
                     self.difference(number, None, outputs.changes, time, &mut changes)?;
                 }
-                Err(reject) => aside.push(SetAside { topic, place, version, reject }),
+                Err(reject) => {
+                    counts.rejected += new;
+                    aside.extend(origin_of(&reject).map(|origin| SetAside::of(origin, reject.reason)));
+                }
             }
         }
         Ok(changes)
@@ -215,10 +240,12 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Emits to every output; what a topic can't take is answered to be set aside.
+    /// Emits to every output. What a topic can't take is answered to be set aside, as the input among `origins` that it
+    /// comes of.
     pub(super) async fn emit(
         &mut self,
         changes: Vec<(&'static str, Change)>,
+        origins: &[Origin],
         stamp: &Stamp,
     ) -> Result<Vec<SetAside>, RunError> {
         let mut by_topic: BTreeMap<&'static str, Vec<Change>> = BTreeMap::new();
@@ -232,15 +259,20 @@ impl Loop<'_> {
             };
             let emitted = emitter.emit(changes, stamp).await?;
             telemetry::count_changes(topic, emitted.created, emitted.updated, emitted.deleted);
-            let rejects = emitted.rejects.into_iter();
-            let place = (0, Offset::START);
-            let topic: Arc<str> = Arc::from(topic);
-            aside.extend(rejects.map(|reject| SetAside {
-                topic: Arc::clone(&topic),
-                place,
-                version: Version(0),
-                reject,
-            }));
+            let group_fields = emitter.topic().entity().map_or(1, |entity| entity.group_fields);
+            for reject in emitted.rejects {
+                let group = reject.key.as_ref().map(|key| key.prefix(group_fields));
+                let own = origins.iter().find(|origin| Some(origin.key.as_str()) == group);
+                let one_group = self.processor.one_group();
+                let Some(origin) = own.or_else(|| origins.last().filter(|_| one_group)) else {
+                    return Err(super::refused(
+                        self.processor,
+                        format!("{topic} can't take a key of no input's group"),
+                    ));
+                };
+                let Reason { code, text } = reject.reason;
+                aside.push(SetAside::of(origin, Reason::new(code, format!("{topic}: {text}"))));
+            }
         }
         Ok(aside)
     }

@@ -123,7 +123,7 @@ impl Loop<'_> {
                 let mut changes = Vec::new();
                 self.difference(number, None, Vec::new(), None, &mut changes)?;
                 let stamp = self.stamp();
-                let aside = self.emit(changes, &stamp).await?;
+                let aside = self.emit(changes, &[], &stamp).await?;
                 self.write_letters(aside, 0).await?;
             }
             return Ok(());
@@ -153,7 +153,7 @@ impl Loop<'_> {
                 self.difference(number, Some(group), Vec::new(), None, &mut changes)?;
             }
             let stamp = self.stamp();
-            let aside = self.emit(changes, &stamp).await?;
+            let aside = self.emit(changes, &[], &stamp).await?;
             self.write_letters(aside, groups.len() as u64).await?;
         }
         Ok(())

@@ -19,7 +19,13 @@ impl Loop<'_> {
         let name = self.processor.name();
         for request in self.runtime.state.requests.open(|target| target == name)? {
             let answer = match &request.kind {
-                RequestKind::Replay { letter, edited } => self.replay(letter, edited.as_ref()).await?,
+                RequestKind::Replay { letter, edited } => match self.replay(letter, edited.as_ref()).await {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        self.runtime.give_up_on(&request, &error).await?;
+                        return Err(error);
+                    }
+                },
                 RequestKind::Sync { .. } => Some(not_done(format!("{name} is a processor: it has nothing to sync"))),
             };
             if let Some(answer) = answer {
@@ -90,6 +96,13 @@ impl Loop<'_> {
 
     /// Derives the letter's group again, from what its topic holds now.
     async fn derive_again(&mut self, letter: &Letter, key: &Key) -> Result<Option<Answer>, RunError> {
+        if !self.processor.inputs().contains(&letter.topic.as_str()) {
+            let text = format!(
+                "{} is looked up whole: mend the record where it comes from, it is then taken in",
+                letter.topic
+            );
+            return Ok(Some(not_done(text)));
+        }
         let partition = letter.place.map(|(partition, _)| partition);
         if partition.is_some_and(|partition| !self.partitions.contains_key(&partition)) {
             return Ok(None);

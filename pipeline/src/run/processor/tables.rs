@@ -10,7 +10,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::AnyProcessor;
 use crate::change::header;
-use crate::log::{Record, TopicPartition};
+use crate::emitter::version_of;
+use crate::log::Record;
 use crate::processor::{Payload, Row};
 use crate::reject::{Reason, Reject};
 use crate::run::{RunError, Runtime};
@@ -18,6 +19,9 @@ use crate::state::{Followed, StateError};
 
 /// A table that changes is taken over when it has been quiet for this long: a master comes in pages.
 const QUIET: Duration = Duration::from_millis(300);
+
+/// Pauses before a table that keeps changing is taken over: three seconds of the ten in which a partition must be given up.
+const MOST_WAITS: u32 = 10;
 
 /// The tables of one processor.
 pub(super) struct ReferenceTables {
@@ -67,37 +71,56 @@ impl ReferenceTables {
         if !self.behind() {
             return Ok(false);
         }
-        loop {
+        // One that never rests is taken over all the same, and again: the group mustn't wait for us.
+        for _ in 0..MOST_WAITS {
             let before = contents(&self.followed);
             runtime.clock.sleep(QUIET).await;
-            let now = contents(&self.followed);
-            if now == before {
-                self.contents = now;
+            if contents(&self.followed) == before {
                 break;
             }
         }
+        self.contents = contents(&self.followed);
         self.arrange(runtime, processor).await?;
         Ok(true)
     }
 
     async fn arrange(&mut self, runtime: &Runtime, processor: &dyn AnyProcessor) -> Result<(), RunError> {
-        let mut rows = Vec::new();
-        let mut rejects = Vec::new();
+        let (mut rows, mut records, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        let letter = |record: &Record, mut reject: Reject| {
+            let (place, version) = ((record.at.partition, record.offset), version_of(record).unwrap_or_default());
+            // As the topic has it, frame and all.
+            reject.raw = record.value.clone().unwrap_or_default();
+            runtime.letters.of_record(processor.name(), &record.at.topic, Some(place), &reject, version)
+        };
         for table in self.followed.values() {
             for (_, record) in table.list("") {
                 match row(runtime, &record).await? {
-                    Ok(Some(row)) => rows.push(row),
-                    Ok(None) => {}
-                    Err(reject) => rejects.push((record.at.clone(), reject)),
+                    Ok((_, Some(row))) => {
+                        rows.push(row);
+                        records.push(record);
+                    }
+                    Ok((_, None)) => {}
+                    Err(reject) => letters.push(letter(&record, reject)),
                 }
             }
         }
         let mut unusable = Vec::new();
         self.arranged = processor.arrange(&rows, &mut unusable);
-        let tables = unusable.into_iter().map(|reject| (TopicPartition::new(processor.tables()[0], 0), reject));
-        for (at, reject) in rejects.into_iter().chain(tables) {
-            let letter = runtime.letters.of_record(processor.name(), &at.topic, None, &reject, Default::default());
-            runtime.letters.write(&[letter]).await?;
+        for reject in unusable {
+            // Two tables may hold the same key, but hardly with the same contents.
+            let same_key = |row: &Row| reject.key.as_ref() == Some(&row.key);
+            let exact = rows.iter().position(|row| same_key(row) && row.payload.body == reject.raw);
+            let Some(found) = exact.or_else(|| rows.iter().position(same_key)) else {
+                let reason = format!("a row was rejected that is in no table: {}", reject.reason);
+                return Err(super::refused(processor, reason));
+            };
+            letters.push(letter(&records[found], reject));
+        }
+        runtime.letters.write(&letters).await?;
+        for &name in self.followed.keys() {
+            let in_table = records.iter().filter(|record| *record.at.topic == *name);
+            let keys = in_table.filter_map(|r| Some((std::str::from_utf8(r.key.as_deref()?).ok()?, version_of(r)?)));
+            runtime.letters.delivered(processor.name(), name, &keys.collect::<Vec<_>>()).await?;
         }
         Ok(())
     }
@@ -116,13 +139,13 @@ fn contents(followed: &BTreeMap<&'static str, Followed>) -> BTreeMap<String, Str
     followed.iter().map(|(name, table)| ((*name).to_owned(), hash(table))).collect()
 }
 
-/// A record as a row. `Ok(None)`: a tombstone. `Err`: it can't be used.
-pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<Option<Row>, Reject>, RunError> {
+/// A record's key and row; no row is a tombstone. `Err`: it can't be used.
+pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<(Key, Option<Row>), Reject>, RunError> {
     let raw = record.value.clone().unwrap_or_default();
     let Some(key) = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok()) else {
         return Ok(Err(Reject::new(None, Reason::new("no_key", "the record has no text key"), raw)));
     };
-    let Some(value) = &record.value else { return Ok(Ok(None)) };
+    let Some(value) = &record.value else { return Ok(Ok((key, None))) };
     let reject = |code, text: String| Ok(Err(Reject::new(Some(key.clone()), Reason::new(code, text), raw.clone())));
     let (id, body) = match schemas::unframe(value) {
         Ok(parts) => parts,
@@ -135,5 +158,6 @@ pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<Opt
     };
     let time = record.headers.text(header::CE_TIME).and_then(|text| text.parse().ok());
     let body = value.slice_ref(body);
-    Ok(Ok(Some(Row { topic: Arc::clone(&record.at.topic), key, payload: Payload { schema, body }, time })))
+    let row = Row { topic: Arc::clone(&record.at.topic), key: key.clone(), payload: Payload { schema, body }, time };
+    Ok(Ok((key, Some(row))))
 }
