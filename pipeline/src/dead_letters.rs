@@ -9,7 +9,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use schemas::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::change::Version;
@@ -138,7 +137,11 @@ impl DeadLetters {
         reject: &Reject,
         version: Version,
     ) -> Letter {
-        let key = reject.key.as_ref().map_or("", Key::as_str);
+        // Records without a key are told apart by where they stand.
+        let key = match (&reject.key, place) {
+            (Some(key), _) => key.as_str().to_owned(),
+            (None, place) => place.map(|(partition, offset)| format!("{partition}@{offset}")).unwrap_or_default(),
+        };
         let id = letter_id(&[component.as_bytes(), topic.as_bytes(), key.as_bytes(), &version.0.to_le_bytes()]);
         let mut letter = self.letter(id, component, topic, reject, None, Contents::binary(&reject.raw));
         letter.place = place;
@@ -174,6 +177,9 @@ impl DeadLetters {
 
     /// Writes letters, durably: to the log, then to the index.
     pub async fn write(&self, letters: &[Letter]) -> Result<(), LetterError> {
+        if letters.is_empty() {
+            return Ok(());
+        }
         let mut appends = Vec::with_capacity(letters.len());
         for letter in letters {
             appends.push(self.append(&letter.id, Some(serde_json::to_vec(letter)?.into())));
@@ -246,6 +252,15 @@ impl DeadLetters {
 
     /// One letter, whole. `None`: no such id.
     pub async fn get(&self, id: &str) -> Result<Option<(LetterState, Letter)>, LetterError> {
+        if let Some(found) = self.indexed(id).await? {
+            return Ok(Some(found));
+        }
+        // Another machine's process may have written it since.
+        self.rebuild_index().await?;
+        self.indexed(id).await
+    }
+
+    async fn indexed(&self, id: &str) -> Result<Option<(LetterState, Letter)>, LetterError> {
         let Some((row, text)) = self.operations.letter(id).await? else { return Ok(None) };
         Ok(Some((row.state, serde_json::from_str(&text)?)))
     }

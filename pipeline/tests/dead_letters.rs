@@ -10,6 +10,8 @@ use common::sink::{Target, task};
 use common::{World, ask, put, reason, reasons_emitter, stamp};
 use pipeline::change::Change;
 use pipeline::clock::Clock;
+use pipeline::dead_letters::DeadLetters;
+use pipeline::operations::{LetterState, Operations};
 use pipeline::run::{Mode, ProcessorTask, RunError, Runtime, SinkTask};
 use pipeline::state::RequestKind;
 use schemas::records::register;
@@ -244,4 +246,42 @@ async fn an_edited_replay_is_a_new_change_that_deriving_again_does_not_undo() {
     delivering.end(&world).await.unwrap();
     assert_eq!(world.records("register.reason").await.len(), 2);
     assert_eq!(states(&world).await, ["replayed"]);
+}
+
+#[tokio::test]
+async fn a_letter_of_another_machine_is_found_in_the_log() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let target = Target::new(&world.clock);
+    target.refuses(&["r1"]);
+    let process = world.process("one").await;
+    world.drive(task(&target, &[TOPIC]).run(&process, Mode::Once, &CancellationToken::new())).await.unwrap();
+    let elsewhere = Operations::open(&world.folder.path().join("elsewhere.db")).await.unwrap();
+    let letters = DeadLetters::open(process.log.clone(), elsewhere, process.clock.clone()).await.unwrap();
+    let id = world.letters().await[0].id.clone();
+    let (_, letter) = letters.get(&id).await.unwrap().unwrap();
+    assert_eq!(letter.key.as_deref(), Some("r1"));
+}
+
+#[tokio::test]
+async fn what_was_replayed_and_is_set_aside_again_is_open_again_but_not_what_was_dropped() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "bad")), put(&reason("r2", "bad"))]).await;
+    let process = world.process("one").await;
+    let reasons = Arc::new(Reasons::default());
+    let once = async || {
+        let task = ProcessorTask { processor: reasons.clone() };
+        world.drive(task.run(&process, Mode::Once, &CancellationToken::new())).await.unwrap();
+    };
+    once().await;
+    let letters = world.letters().await;
+    for letter in &letters {
+        let state = if letter.key.as_deref() == Some("r1") { LetterState::Replayed } else { LetterState::Dropped };
+        process.letters.settle(&letter.id, state).await.unwrap();
+    }
+    reasons.raise();
+    once().await;
+    let mut now: Vec<_> = world.letters().await.into_iter().map(|l| (l.key.unwrap(), l.state.as_str())).collect();
+    now.sort();
+    assert_eq!(now, [("r1".to_owned(), "open"), ("r2".to_owned(), "dropped")]);
 }

@@ -14,7 +14,7 @@ use pipeline::operations::RunRecord;
 use pipeline::run::{Feed, Mode, RunError, Runtime, Standing};
 use pipeline::schedule::Schedule;
 use pipeline::source::Ask;
-use pipeline::state::RequestKind;
+use pipeline::state::{Request, RequestKind};
 use tokio_util::sync::CancellationToken;
 
 const TOPIC: &str = "ats.reason";
@@ -273,7 +273,7 @@ async fn everything_that_is_asked_for_comes_though_a_smaller_pass_was_under_way(
     saved.under_way = Some(Ask::Changes);
     saved.position.0 = 2.into();
     process.state.positions.save_position(TOPIC, &saved).await.unwrap();
-    let request = pipeline::state::Request {
+    let request = Request {
         id: "q1".into(),
         target: TOPIC.into(),
         kind: RequestKind::Sync { window: None, page: None, everything: true },
@@ -304,4 +304,18 @@ async fn a_new_life_of_the_topic_is_told_everything_at_once() {
     assert!(script.passes().iter().all(|ask| *ask == Ask::Everything), "{:?}", script.passes());
     stop.cancel();
     world.drive(task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_stops_the_system_is_answered_and_does_not_stop_it_again() {
+    let world = World::new().await;
+    let script = Script::new(&world.clock, (0..20).map(|n| Row::Bad(format!("r{n}"))).collect::<Vec<_>>()).page_of(20);
+    let process = world.process("one").await;
+    let kind = RequestKind::Sync { window: None, page: None, everything: true };
+    let request = Request { id: "q1".into(), target: "ats".into(), kind, at: morning(), answer: None };
+    process.state.requests.ask(&request).await.unwrap();
+    let stopped = once(&world, &process, feed(&script)).await;
+    assert!(matches!(stopped, Err(RunError::TooManyRejects { .. })), "{stopped:?}");
+    let answer = world.drive(process.state.requests.answered("q1")).await.unwrap();
+    assert!(!answer.done && answer.text.contains("missing_field"), "{}", answer.text);
 }

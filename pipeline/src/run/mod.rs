@@ -30,7 +30,7 @@ use crate::emitter::EmitterContext;
 use crate::log::{Log, LogError};
 use crate::operations::Operations;
 use crate::retry::{Action, Failure, Policy, Retry};
-use crate::state::State;
+use crate::state::{Answer, Request, State};
 
 /// What every loop needs of the process around it. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +75,16 @@ impl Runtime {
             self.health.waiting(component, "paused by request", self.clock.now());
         }
         paused
+    }
+
+    /// Answers a request that failed for a reason that doesn't pass: left open, it would stop its component again at
+    /// every start.
+    async fn give_up_on(&self, request: &Request, error: &RunError) -> Result<(), RunError> {
+        if error.can_pass().is_none() {
+            let answer = Answer { done: false, text: error.to_string(), details: serde_json::Value::Null };
+            self.state.requests.answer(request.clone(), answer).await?;
+        }
+        Ok(())
     }
 
     /// A fresh count of tries.

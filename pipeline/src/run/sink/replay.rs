@@ -20,7 +20,13 @@ impl Loop<'_> {
         let name = self.task.name.to_string();
         for request in self.runtime.state.requests.open(|target| target == name)? {
             let answer = match &request.kind {
-                RequestKind::Replay { letter, edited: None } => self.replay(letter, stop).await?,
+                RequestKind::Replay { letter, edited: None } => match self.replay(letter, stop).await {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        self.runtime.give_up_on(&request, &error).await?;
+                        return Err(error);
+                    }
+                },
                 RequestKind::Replay { .. } => {
                     let text = "an edited letter is replayed by the component that writes its topic";
                     Some(Answer { done: false, text: text.into(), details: serde_json::Value::Null })
@@ -46,6 +52,10 @@ impl Loop<'_> {
             return Ok(refused(format!("dead letter {id} has no record that could be delivered")));
         };
         let Some(place) = self.places.get(&at) else { return Ok(None) };
+        if place.sweep.is_some() {
+            // The topic wins now, whatever its version: a letter's must not. Taken up when the comparison is done.
+            return Ok(None);
+        }
         let part = Part {
             of: place.of.clone(),
             deliveries: vec![delivery],
@@ -68,8 +78,11 @@ impl Loop<'_> {
         let superseded = counts.stale > 0 || counts.unchanged > 0;
         let state = if superseded { LetterState::Superseded } else { LetterState::Replayed };
         self.runtime.letters.settle(id, state).await?;
-        let text =
-            if superseded { "the target holds a newer version: superseded" } else { "replayed: the row was delivered" };
+        let text = match counts {
+            _ if superseded => "the target holds a newer version: superseded",
+            Counts { parked: 1.., .. } => "replayed: the row waits in the target for another row",
+            _ => "replayed: the row was delivered",
+        };
         Ok(Some(Answer { done: true, text: text.into(), details: serde_json::json!({ "letter": id, "state": state }) }))
     }
 

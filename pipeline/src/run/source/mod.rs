@@ -302,10 +302,14 @@ async fn answer_requests(
         let mut done = Vec::new();
         for work in working.iter_mut() {
             if request.target == system || request.target == work.feed.name() {
-                match work.act(&request, runtime, stop).await? {
-                    Some(answer) => done.push(answer),
+                match work.act(&request, runtime, stop).await {
+                    Ok(Some(answer)) => done.push(answer),
                     // Told to stop in the middle: the next owner does it.
-                    None => return Ok(()),
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        runtime.give_up_on(&request, &error).await?;
+                        return Err(error);
+                    }
                 }
             }
         }
