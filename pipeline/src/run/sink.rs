@@ -204,10 +204,12 @@ impl Loop<'_> {
     ) -> Result<Vec<Record>, RunError> {
         let limits = self.task.limits;
         let mut bytes: usize = records.iter().map(Record::size).sum();
+        // From the first record on: a trickle mustn't hold it back.
+        let mut full_time = self.runtime.clock.sleep(limits.linger);
         while records.len() < limits.records && bytes < limits.bytes {
             let event = tokio::select! {
                 event = subscription.next() => event?,
-                () = self.runtime.clock.sleep(limits.linger) => break,
+                () = &mut full_time => break,
             };
             match event {
                 Event::Records(more) => {

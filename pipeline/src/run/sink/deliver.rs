@@ -59,6 +59,11 @@ impl Loop<'_> {
     }
 
     /// Applies a batch, whatever it takes. Answers what was applied of it; `None`: told to stop meanwhile.
+    ///
+    /// The subscription isn't watched meanwhile: partitions that are taken away while the target is away end as lost.
+    /// That is safe: a target with offsets of its own refuses the batch by its epoch (the new owner's is higher), any other
+    /// takes it twice and keeps the newer versions, and our commit is refused. Whoever has the partitions now reads the
+    /// batch again.
     pub(super) async fn apply(
         &mut self,
         mut batch: Batch,
