@@ -145,7 +145,13 @@ impl Memory {
             Some(meta) if meta.incarnation == *incarnation && now_ms - meta.saved_ms < usable_for_ms => {
                 memory.meta = meta
             }
-            _ => memory.clear().map_err(failed)?,
+            saved => {
+                memory.clear().map_err(failed)?;
+                if saved.is_some_and(|meta| meta.incarnation != *incarnation) {
+                    // Where the topic was made anew, the letters may have gone with it.
+                    memory.forget_rejected().map_err(failed)?;
+                }
+            }
         }
         Ok(memory)
     }
@@ -373,6 +379,14 @@ impl Memory {
         write().map_err(|source| self.failed(source))
     }
 
+    fn forget_rejected(&mut self) -> Result<(), redb::Error> {
+        let txn = self.db.begin_write()?;
+        txn.delete_table(REJECTED)?;
+        txn.open_table(REJECTED)?;
+        txn.commit()?;
+        Ok(())
+    }
+
     fn clear(&mut self) -> Result<(), redb::Error> {
         let txn = self.db.begin_write()?;
         txn.delete_table(KEYS)?;
@@ -505,11 +519,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut memory = open(Some(folder.path()), "a");
         memory.put(&[(key("ada"), known(1))], Offset(1), false).unwrap();
+        memory.note_rejected(&[[1; 16]]).unwrap();
         memory.save(1_000).unwrap();
         drop(memory);
         assert_eq!(open(Some(folder.path()), "a").next(), Offset(1));
         let anew = open(Some(folder.path()), "b");
         assert_eq!((anew.next(), anew.live()), (Offset(0), 0));
+        assert_eq!(anew.rejected_before(&[[1; 16]]).unwrap(), [false]);
         assert!(anew.keys(None, 10).unwrap().is_empty());
     }
 
