@@ -139,6 +139,9 @@ fn read_edit(path: &Path) -> Result<Value> {
 
 async fn chosen(operations: &Operations, id: Option<&str>, which: &LettersFilter) -> Result<Vec<String>> {
     if let Some(id) = id {
+        if operations.letter(id).await?.is_none() {
+            bail!("there is no dead letter {id}");
+        }
         return Ok(vec![id.to_owned()]);
     }
     let letters = operations.letters(&filter(which), which.limit).await?;

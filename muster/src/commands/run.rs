@@ -21,6 +21,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// One pass waits so long for a system that is away; then it ends with what is left.
 const ONCE: Budget = Budget { failures: Some(8), time: Some(Duration::from_secs(600)) };
 
+/// After this open connections are left behind.
+const HTTP_STOPS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs the process.
 pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> {
     let metrics = api::install_metrics()?;
@@ -57,7 +60,10 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
     if let Some(contact) = contact {
         contact.await.context("the local socket's task")??;
     }
-    serving.await.context("the HTTP server's task")??;
+    // Whoever still reads an answer has had the time.
+    if let Ok(served) = tokio::time::timeout(HTTP_STOPS_WITHIN, serving).await {
+        served.context("the HTTP server's task")??;
+    }
     let code = summary(&process, &ended, once, output).await?;
     process.close().await;
     Ok(code)
