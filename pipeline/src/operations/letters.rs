@@ -135,14 +135,12 @@ impl Operations {
         Ok(row.map(|row| Ok::<_, sqlx::Error>((letter_row(&row)?, row.try_get("letter")?))).transpose()?)
     }
 
-    /// Notes what has become of a letter.
+    /// Notes what has become of a letter. Superseded is only what is still open: a replay may be delivered before it is
+    /// noted as such.
     pub async fn settle_letter(&self, id: &str, state: LetterState, at: DateTime<Utc>) -> Result<(), OperationsError> {
-        sqlx::query("update letters set state = ?, settled = ? where id = ?")
-            .bind(state.as_str())
-            .bind(at)
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
+        let query =
+            "update letters set state = ?1, settled = ?2 where id = ?3 and (state = 'open' or ?1 <> 'superseded')";
+        sqlx::query(query).bind(state.as_str()).bind(at).bind(id).execute(&self.pool).await?;
         Ok(())
     }
 
