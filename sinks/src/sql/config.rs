@@ -105,6 +105,8 @@ pub struct TableMapping {
     pub owned: Option<Vec<String>>,
     /// Columns that get this value when a row is inserted, and are somebody else's afterwards.
     pub initial: BTreeMap<String, Scalar>,
+    /// Owned column -> a value that somebody else writes there. As long as it stands there, a null doesn't replace it.
+    pub keeps: BTreeMap<String, String>,
     /// Column -> parent entity. The entity's field holds the parent's key; the column gets the parent row's identity.
     pub refers: BTreeMap<String, String>,
     /// `None`: as the target says.
@@ -125,6 +127,7 @@ impl TableMapping {
             columns: None,
             owned: None,
             initial: BTreeMap::new(),
+            keeps: BTreeMap::new(),
             refers: BTreeMap::new(),
             on_delete: None,
             unique: Vec::new(),

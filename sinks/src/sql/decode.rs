@@ -150,6 +150,7 @@ fn code(stored: &str) -> &'static str {
         "value_refused",
         "malformed",
         "unreadable_schema",
+        "not_mapped",
     ];
     known.into_iter().find(|code| *code == stored).unwrap_or("waited_too_long")
 }

@@ -39,7 +39,11 @@ pub(super) async fn load(
         return Ok(waiting);
     }
     for (tag, row) in (first..).zip(tx.parked(mine, AT_ONCE).await?) {
-        let Some(place) = tables.of_topic(&row.topic) else { continue };
+        let Some(place) = tables.of_topic(&row.topic) else {
+            let text = format!("nothing maps {} any more", row.topic);
+            waiting.hopeless.push(Parked { code: "not_mapped".to_owned(), reason: text, hopeless: true, ..row });
+            continue;
+        };
         let item = decoder.payload(&row).and_then(|payload| {
             let delivery = Delivery {
                 key: row.key.clone(),

@@ -22,8 +22,8 @@ pub struct SqlSettings {
 }
 
 /// The keys that the schemas can contradict.
-const COMPARED: [&str; 10] =
-    ["topic", "table", "key", "match", "columns", "owned", "initial", "refers", "unique", "deleted_column"];
+const COMPARED: [&str; 11] =
+    ["topic", "table", "key", "match", "columns", "owned", "initial", "keeps", "refers", "unique", "deleted_column"];
 
 /// Where rows are deleted softly, and nothing else is said.
 const DELETED_COLUMN: &str = "deleted_date";
@@ -111,6 +111,7 @@ fn table(entity: String, s: &Section<'_>) -> TableMapping {
         columns: s.string_map("columns").optional(),
         owned: s.strings("owned").optional(),
         initial: s.scalar_map("initial").or(BTreeMap::new()),
+        keeps: s.string_map("keeps").or(BTreeMap::new()),
         refers: s.string_map("refers").or(BTreeMap::new()),
         on_delete: on_delete(s),
         unique: s.list("unique", kinds::strings()).or(Vec::new()),

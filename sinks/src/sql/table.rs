@@ -108,6 +108,8 @@ pub(super) struct Column {
     pub(super) shape: Shape,
     /// Kept up to date, not only set on insert.
     pub(super) owned: bool,
+    /// What somebody else writes there, and a null doesn't replace.
+    pub(super) keeps: Option<String>,
     /// The entity of the parent whose key the field holds.
     pub(super) refers: Option<String>,
 }
@@ -228,7 +230,12 @@ impl Table {
             if is_identity && owned {
                 found.report("owned", format!("{table}.{column} is the table's identity: it can't be among `owned`"));
             }
-            columns.push(Column { name: column.clone(), field: place, shape: Shape::of(&field.kind), owned, refers });
+            let keeps = mapping.keeps.get(column).cloned();
+            if keeps.is_some() && !owned {
+                found.report("keeps", format!("{table}.{column} isn't among `owned`: it is never replaced"));
+            }
+            let shape = Shape::of(&field.kind);
+            columns.push(Column { name: column.clone(), field: place, shape, owned, keeps, refers });
         }
         for field in named.keys().filter(|field| schema.field(field).is_none()) {
             let fields = schema.fields().iter().map(|field| field.name.as_str());
@@ -254,6 +261,7 @@ impl Table {
         for (key, names) in [
             ("match", &matching),
             ("owned", mapping.owned.as_ref().unwrap_or(&Vec::new())),
+            ("keeps", &mapping.keeps.keys().cloned().collect()),
             ("refers", &mapping.refers.keys().cloned().collect()),
             ("key", &mapping.key.iter().cloned().collect()),
             ("unique", &mapping.unique.concat()),
@@ -299,6 +307,24 @@ impl Table {
     /// The partition of the topic that a key lies in.
     pub(super) fn partition_of(&self, key: &Key) -> u32 {
         schemas::partition_of(key.prefix(self.subject.partition_parts).as_bytes(), self.subject.partitions)
+    }
+
+    /// Places in `columns` by which a row that is there is recognised as the one of these cells: the matching ones, or
+    /// the table's identity where those are all null. Empty: there is nothing to go by.
+    pub(super) fn recognised_by(&self, cells: &[Cell]) -> Vec<usize> {
+        if self.matching.iter().any(|place| cells[*place] != Cell::Null) {
+            return self.matching.clone();
+        }
+        let is_identity = |place: &usize| self.key.as_ref() == Some(&self.columns[*place].name);
+        let has_identity = |place: &usize| is_identity(place) && cells[*place] != Cell::Null;
+        // A mapping that matches by nothing wants no row to be taken over.
+        (0..self.columns.len()).filter(|place| !self.matching.is_empty() && has_identity(place)).collect()
+    }
+
+    /// Owned columns whose values only one row may have.
+    pub(super) fn contested(&self) -> impl Iterator<Item = &str> {
+        let columns = self.columns.iter().filter(|column| column.owned).map(|column| column.name.as_str());
+        columns.filter(|name| self.unique.iter().flatten().any(|unique| unique == name))
     }
 
     /// Whether the mapping says that only one row may have these columns' values.

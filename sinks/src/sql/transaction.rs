@@ -33,7 +33,7 @@ pub(super) struct Item {
 }
 
 /// An item that must be written, with what the target holds of its key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pending {
     pub(super) item: Item,
     pub(super) state: State,
@@ -167,6 +167,8 @@ pub(super) trait Transaction: Send {
     async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure>;
     /// Deletes or upserts all rows, or fails. Rows are sorted by key.
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
+    /// Empties the [contested](Table::contested) columns of these rows, which are there.
+    async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
     /// Says more exactly what is wrong with the only row of a failed statement.
     async fn explain(&mut self, table: &Table, row: &Pending, fault: Fault) -> Result<Fault, Failure>;
 

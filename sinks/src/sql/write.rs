@@ -53,7 +53,56 @@ pub(super) async fn write(
             break;
         }
     }
+    exchange(tx, tables, parked, &mut fates).await?;
     Ok(fates)
+}
+
+/// Rows that hold each other's unique values: none can be written before the others. All give their values up, and those
+/// that can be written then are; with the others everything is as it was. Columns that must not be null can't be given
+/// up, and rows of partitions that another process has aren't seen here: those wait until a person acts.
+async fn exchange(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    parked: Vec<Pending>,
+    fates: &mut Fates,
+) -> Result<(), Failure> {
+    let contradicts = |row: &Pending| {
+        let code = match fates.get(&row.item.tag) {
+            Some(Fate::Parked(because)) => because.code,
+            _ => return false,
+        };
+        // Only a row that is there has something to give up.
+        code == reason::CONTRADICTION && row.state.row.is_some()
+    };
+    let parked: Vec<Pending> = parked.into_iter().filter(contradicts).collect();
+    for (place, mut rows) in by_table(parked, |row| row.item.table) {
+        let table = &tables.0[place];
+        if table.contested().next().is_none() {
+            continue;
+        }
+        // Whoever is refused keeps its value, which may be what another one needs: again without them.
+        while rows.len() > 1 {
+            tx.savepoint().await?;
+            match tx.vacate(table, &rows.iter().collect::<Vec<_>>()).await {
+                Ok(()) => {}
+                Err(Failure::Data(_)) => {
+                    tx.rollback_to().await?;
+                    break;
+                }
+                Err(other) => return Err(other),
+            }
+            let mut tried = Fates::new();
+            put(tx, tables, table, rows.clone(), Care::Careful, &mut tried).await?;
+            if tried.values().all(|fate| *fate == Fate::Delivered) {
+                tx.release().await?;
+                fates.extend(tried);
+                break;
+            }
+            tx.rollback_to().await?;
+            rows.retain(|row| tried.get(&row.item.tag) == Some(&Fate::Delivered));
+        }
+    }
+    Ok(())
 }
 
 /// Settles what the target has already, or has newer. The rest must be written.
@@ -251,10 +300,10 @@ async fn recognise(
         return Ok(rows);
     }
     // Null equals null, but a row with nothing else to go by would be like any other.
-    let recognisable = |row: &Pending| table.matching.iter().any(|place| row.cells()[*place] != Cell::Null);
+    let recognisable = |row: &Pending| !table.recognised_by(row.cells()).is_empty();
     let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none() && recognisable(row)).collect();
     let (counts, faults) = candidates(tx, table, &new, care).await?;
-    let mut taken: HashSet<Vec<Option<String>>> = HashSet::new();
+    let mut taken: HashSet<Vec<(usize, Option<String>)>> = HashSet::new();
     let mut left = Vec::with_capacity(rows.len());
     for mut row in rows {
         if let Some(fault) = faults.get(&row.item.tag) {
@@ -264,13 +313,15 @@ async fn recognise(
         match counts.get(&row.item.tag) {
             None | Some(0) => left.push(row),
             Some(1) => {
-                let values = table.matching.iter().map(|place| row.cells()[*place].as_text()).collect();
+                let places = table.recognised_by(row.cells()).into_iter();
+                let values = places.map(|place| (place, row.cells()[place].as_text())).collect();
                 // The first of a batch gets the row; the next one is a row of its own, or a contradiction.
                 row.adopts = taken.insert(values);
                 left.push(row);
             }
             Some(_) => {
-                let columns: Vec<&str> = table.matching.iter().map(|place| &*table.columns[*place].name).collect();
+                let places = table.recognised_by(row.cells()).into_iter();
+                let columns: Vec<&str> = places.map(|place| &*table.columns[place].name).collect();
                 let fate = Fate::Rejected(reason::ambiguous(&table.name, &columns.join(", ")));
                 set_aside(row, fate, fates, parked);
             }

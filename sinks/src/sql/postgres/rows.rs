@@ -31,8 +31,8 @@ impl Place<'_> {
         columns.and_then(|columns| columns.get(column)).map_or("text", |column| column.cast.as_str())
     }
 
-    fn matching(&self) -> impl Iterator<Item = &str> {
-        self.table.matching.iter().map(|place| self.table.columns[*place].name.as_str())
+    fn columns(&self, places: &[usize]) -> impl Iterator<Item = &str> {
+        places.iter().map(|place| self.table.columns[*place].name.as_str())
     }
 }
 
@@ -84,6 +84,9 @@ pub(super) async fn upsert(
         for (_, value) in &place.table.initial {
             statement = statement.bind(text(value));
         }
+        for value in place.table.columns.iter().filter_map(|column| column.keeps.as_ref()) {
+            statement = statement.bind(value.clone());
+        }
         written += statement.execute(&mut *connection).await?.rows_affected();
     }
     Ok(written)
@@ -109,8 +112,18 @@ fn upsert_sql(place: &Place<'_>, forced: bool) -> String {
     let constants = constants.map(|(n, (column, _))| cast(column, format!("${}::text", width + 4 + n)));
     let values = values.chain(constants).collect::<Vec<_>>().join(", ");
 
-    let owned = table.columns.iter().filter(|column| column.owned).map(|column| column.name.as_str());
-    let set = owned.chain([MUSTER_VERSION, MUSTER_HASH]).map(quoted).map(|name| format!("{name} = excluded.{name}"));
+    let owned =
+        table.columns.iter().filter(|column| column.owned).map(|column| (&*column.name, column.keeps.is_some()));
+    let mut kept = width + 3 + table.initial.len();
+    let set = owned.chain([(MUSTER_VERSION, false), (MUSTER_HASH, false)]).map(|(column, keeps)| {
+        let name = quoted(column);
+        if !keeps {
+            return format!("{name} = excluded.{name}");
+        }
+        kept += 1;
+        let stays = format!("excluded.{name} is null and t.{name}::text = ${kept}::text");
+        format!("{name} = case when {stays} then t.{name} else excluded.{name} end")
+    });
     let back = table.soft().map(|(column, _)| format!("{} = null", quoted(column)));
     let set = set.chain(back).collect::<Vec<_>>().join(", ");
     let version = quoted(MUSTER_VERSION);
@@ -123,33 +136,40 @@ fn upsert_sql(place: &Place<'_>, forced: bool) -> String {
     )
 }
 
-/// Rows by which of their matching values are null: `is not distinct from` can't use an index, `=` and `is null` can.
-fn by_nulls<'r>(table: &Table, rows: &[&'r Pending]) -> BTreeMap<Vec<bool>, Vec<&'r Pending>> {
-    let mut groups: BTreeMap<Vec<bool>, Vec<&Pending>> = BTreeMap::new();
+/// By what rows are recognised: places of columns, and whether the value is null there.
+type Likeness = Vec<(usize, bool)>;
+
+/// Null or not makes different statements: `is not distinct from` can't use an index, `=` and `is null` can.
+fn by_likeness<'r>(table: &Table, rows: &[&'r Pending]) -> BTreeMap<Likeness, Vec<&'r Pending>> {
+    let mut groups: BTreeMap<Likeness, Vec<&Pending>> = BTreeMap::new();
     for row in rows {
-        let nulls = table.matching.iter().map(|place| row.cells()[*place] == Cell::Null).collect();
-        groups.entry(nulls).or_default().push(row);
+        let places = table.recognised_by(row.cells()).into_iter();
+        let likeness = places.map(|place| (place, row.cells()[place] == Cell::Null)).collect();
+        groups.entry(likeness).or_default().push(row);
     }
     groups
 }
 
-fn same(place: &Place<'_>, nulls: &[bool]) -> String {
-    let one = |(n, (column, null)): (usize, (&str, &bool))| match null {
-        true => format!("t.{} is null", quoted(column)),
-        false => format!("t.{} = s.m{n}::{}", quoted(column), place.cast(column)),
+fn same(place: &Place<'_>, likeness: &Likeness) -> String {
+    let one = |(n, (at, null)): (usize, &(usize, bool))| {
+        let column = &place.table.columns[*at].name;
+        match null {
+            true => format!("t.{} is null", quoted(column)),
+            false => format!("t.{} = s.m{n}::{}", quoted(column), place.cast(column)),
+        }
     };
-    let conditions = place.matching().zip(nulls).enumerate().map(one);
+    let conditions = likeness.iter().enumerate().map(one);
     conditions.chain([format!("t.{} is null", quoted(MUSTER_KEY))]).collect::<Vec<_>>().join(" and ")
 }
 
-fn matching_arrays(table: &Table) -> (String, String) {
-    let arrays = (0..table.matching.len()).map(|n| format!(", ${}::text[]", n + 2)).collect();
-    let names = (0..table.matching.len()).map(|n| format!(", m{n}")).collect();
+fn matching_arrays(likeness: &Likeness) -> (String, String) {
+    let arrays = (0..likeness.len()).map(|n| format!(", ${}::text[]", n + 2)).collect();
+    let names = (0..likeness.len()).map(|n| format!(", m{n}")).collect();
     (arrays, names)
 }
 
-fn bind_matching<'q>(mut statement: Statement<'q>, table: &Table, rows: &[&&Pending]) -> Statement<'q> {
-    for place in &table.matching {
+fn bind_matching<'q>(mut statement: Statement<'q>, likeness: &Likeness, rows: &[&&Pending]) -> Statement<'q> {
+    for (place, _) in likeness {
         statement = statement.bind(column_of(rows, *place));
     }
     statement
@@ -162,23 +182,23 @@ pub(super) async fn candidates(
     rows: &[&Pending],
 ) -> Result<Vec<u8>, sqlx::Error> {
     let name = place.name();
-    let order = place.matching().map(quoted).collect::<Vec<_>>().join(", ");
+    let order = place.columns(&place.table.matching).map(quoted).collect::<Vec<_>>().join(", ");
     // The order makes the planner take the index of foreign rows, however little it knows of the table.
     let foreign = format!("select 1 from {name} where {} is null order by {order} limit 1", quoted(MUSTER_KEY));
     if sqlx::query(AssertSqlSafe(foreign)).fetch_optional(&mut *connection).await?.is_none() {
         return Ok(vec![0; rows.len()]);
     }
-    let (arrays, names) = matching_arrays(place.table);
     let mut found: BTreeMap<usize, u8> = BTreeMap::new();
-    for (nulls, rows) in by_nulls(place.table, rows) {
+    for (likeness, rows) in by_likeness(place.table, rows) {
+        let (arrays, names) = matching_arrays(&likeness);
         let sql = format!(
             "select s.tag, (select count(*) from (select 1 from {name} t where {} limit 2) c) \
              from unnest($1::bigint[]{arrays}) as s (tag{names})",
-            same(place, &nulls),
+            same(place, &likeness),
         );
         let rows: Vec<&&Pending> = rows.iter().collect();
         let tags: Vec<i64> = rows.iter().map(|row| row.item.tag as i64).collect();
-        let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(tags), place.table, &rows);
+        let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(tags), &likeness, &rows);
         for row in statement.fetch_all(&mut *connection).await? {
             let tag: i64 = sqlx::Row::try_get(&row, 0)?;
             let count: i64 = sqlx::Row::try_get(&row, 1)?;
@@ -194,20 +214,33 @@ pub(super) async fn adopt(
     place: &Place<'_>,
     rows: &[&Pending],
 ) -> Result<u64, sqlx::Error> {
-    let (arrays, names) = matching_arrays(place.table);
     let mut adopted = 0;
-    for (nulls, rows) in by_nulls(place.table, rows) {
+    for (likeness, rows) in by_likeness(place.table, rows) {
+        let (arrays, names) = matching_arrays(&likeness);
         let sql = format!(
             "update {} t set {} = s.key from unnest($1::text[]{arrays}) as s (key{names}) where {}",
             place.name(),
             quoted(MUSTER_KEY),
-            same(place, &nulls),
+            same(place, &likeness),
         );
         let rows: Vec<&&Pending> = rows.iter().collect();
-        let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)), place.table, &rows);
+        let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)), &likeness, &rows);
         adopted += statement.execute(&mut *connection).await?.rows_affected();
     }
     Ok(adopted)
+}
+
+/// Empties the contested columns.
+pub(super) async fn vacate(
+    connection: &mut PgConnection,
+    place: &Place<'_>,
+    rows: &[&Pending],
+) -> Result<(), sqlx::Error> {
+    let set = place.table.contested().map(|column| format!("{} = null", quoted(column))).collect::<Vec<_>>().join(", ");
+    let sql = format!("update {} set {set} where {} = any($1)", place.name(), quoted(MUSTER_KEY));
+    let rows: Vec<&&Pending> = rows.iter().collect();
+    sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)).execute(connection).await?;
+    Ok(())
 }
 
 pub(super) async fn delete(

@@ -183,6 +183,11 @@ impl Transaction for Open {
         Ok(())
     }
 
+    async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
+        let place = Place { schema: &self.schema, known: &self.known, table };
+        rows::vacate(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
+    }
+
     async fn explain(&mut self, table: &Table, row: &Pending, mut fault: Fault) -> Result<Fault, Failure> {
         let known = self.known.clone();
         let Some(existing) = known.tables.get(&table.name) else { return Ok(fault) };

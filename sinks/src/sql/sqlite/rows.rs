@@ -44,6 +44,9 @@ pub(super) async fn upsert(
                 let item = &row.item;
                 statement = statement.bind(item.key.as_str().to_owned()).bind(item.version).bind(item.hash.clone());
             }
+            for value in table.columns.iter().filter_map(|column| column.keeps.as_ref()) {
+                statement = statement.bind(value.clone());
+            }
             written += statement.execute(&mut *connection).await?.rows_affected();
         }
     }
@@ -62,9 +65,16 @@ fn upsert_sql(table: &Table, rows: usize, forced: bool) -> String {
     let all = all.map(quoted).collect::<Vec<_>>().join(", ");
     let row = format!("({})", vec!["?"; width(table)].join(", "));
     let values = vec![row; rows].join(", ");
-    let owned = table.columns.iter().filter(|column| column.owned).map(|column| column.name.as_str());
-    let set =
-        owned.chain([MUSTER_VERSION, MUSTER_HASH]).map(quoted).map(|column| format!("{column} = excluded.{column}"));
+    let owned =
+        table.columns.iter().filter(|column| column.owned).map(|column| (&*column.name, column.keeps.is_some()));
+    let set = owned.chain([(MUSTER_VERSION, false), (MUSTER_HASH, false)]).map(|(column, keeps)| {
+        let column = quoted(column);
+        if !keeps {
+            return format!("{column} = excluded.{column}");
+        }
+        let stays = format!("excluded.{column} is null and {name}.{column} = ?");
+        format!("{column} = case when {stays} then {name}.{column} else excluded.{column} end")
+    });
     let back = table.soft().map(|(column, _)| format!("{} = null", quoted(column)));
     let set = set.chain(back).collect::<Vec<_>>().join(", ");
     let guard = if forced {
@@ -77,15 +87,22 @@ fn upsert_sql(table: &Table, rows: usize, forced: bool) -> String {
     format!("insert into {name} ({all}) values {values} {conflict}")
 }
 
+/// The places of the columns by which the row is recognised, and the condition that takes their values.
+fn likeness(table: &Table, row: &Pending) -> (Vec<usize>, String) {
+    let places = table.recognised_by(row.cells());
+    let conditions = places.iter().map(|place| format!("{} is ?", quoted(&table.columns[*place].name)));
+    let conditions = conditions.collect::<Vec<_>>().join(" and ");
+    (places, conditions)
+}
+
 /// Makes somebody else's row ours. Answers how many rows it was.
 pub(super) async fn adopt(connection: &mut SqliteConnection, table: &Table, row: &Pending) -> Result<u64, sqlx::Error> {
-    let matching = table.matching.iter().map(|place| format!("{} is ?", quoted(&table.columns[*place].name)));
-    let matching = matching.collect::<Vec<_>>().join(" and ");
+    let (places, matching) = likeness(table, row);
     let key = quoted(MUSTER_KEY);
     let sql = format!("update {} set {key} = ? where {key} is null and {matching}", quoted(&table.name));
     let mut statement = sqlx::query(AssertSqlSafe(sql)).bind(row.item.key.as_str().to_owned());
-    for place in &table.matching {
-        statement = bound(statement, &row.cells()[*place]);
+    for place in places {
+        statement = bound(statement, &row.cells()[place]);
     }
     Ok(statement.execute(connection).await?.rows_affected())
 }
@@ -103,20 +120,32 @@ pub(super) async fn candidates(
     if !has_foreign_rows {
         return Ok(vec![0; rows.len()]);
     }
-    let matching = table.matching.iter().map(|place| format!("{} is ?", quoted(&table.columns[*place].name)));
-    let matching = matching.collect::<Vec<_>>().join(" and ");
-    let same = format!("select 1 from {name} where {key} is null and {matching} limit 2");
-    let sql: std::sync::Arc<str> = format!("select count(*) from ({same})").into();
     let mut counts = Vec::with_capacity(rows.len());
     for row in rows {
-        let mut statement = sqlx::query(AssertSqlSafe(sql.clone()));
-        for place in &table.matching {
-            statement = bound(statement, &row.cells()[*place]);
+        let (places, matching) = likeness(table, row);
+        let sql = format!("select count(*) from (select 1 from {name} where {key} is null and {matching} limit 2)");
+        let mut statement = sqlx::query(AssertSqlSafe(sql));
+        for place in places {
+            statement = bound(statement, &row.cells()[place]);
         }
         let count = statement.fetch_one(&mut *connection).await?;
         counts.push(sqlx::Row::try_get::<u8, _>(&count, 0)?);
     }
     Ok(counts)
+}
+
+/// Empties the contested columns.
+pub(super) async fn vacate(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    rows: &[&Pending],
+) -> Result<(), sqlx::Error> {
+    let set = table.contested().map(|column| format!("{} = null", quoted(column))).collect::<Vec<_>>().join(", ");
+    let (name, key) = (quoted(&table.name), quoted(MUSTER_KEY));
+    let keys: Vec<&str> = rows.iter().map(|row| row.item.key.as_str()).collect();
+    let sql = format!("update {name} set {set} where {key} in (select value from json_each(?))");
+    sqlx::query(AssertSqlSafe(sql)).bind(list(&keys)).execute(connection).await?;
+    Ok(())
 }
 
 pub(super) async fn delete(

@@ -209,6 +209,10 @@ impl Transaction for Open {
         Ok(())
     }
 
+    async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
+        rows::vacate(&mut self.tx, table, rows).await.map_err(|error| self.wrong(error))
+    }
+
     async fn explain(&mut self, table: &Table, _row: &Pending, mut fault: Fault) -> Result<Fault, Failure> {
         if !fault.text.contains(&table.name) {
             fault.text = format!("{}: {}", table.name, fault.text);

@@ -20,9 +20,12 @@ fn every_mistake_in_the_mapping_is_named() {
         ward.columns = Some([("id".to_owned(), "id".to_owned()), ("colour".to_owned(), "colour".to_owned())].into());
         ward.matching = Some(vec!["title".to_owned()]);
         ward.owned = Some(vec!["id".to_owned()]);
+        ward.keeps = [("id".to_owned(), "attic".to_owned()), ("colour".to_owned(), "red".to_owned())].into();
         ward.on_delete = Some(OnDelete::Soft { column: "id".to_owned(), value: None });
     });
     change(&mut config, "shift", |shift| {
+        shift.owned = Some(vec!["notes".to_owned()]);
+        shift.keeps.insert("day".to_owned(), "never".to_owned());
         shift.refers.insert("day".to_owned(), "ward".to_owned());
         shift.refers.insert("notes".to_owned(), "matron".to_owned());
         shift.table = "wards".to_owned();
@@ -33,10 +36,12 @@ fn every_mistake_in_the_mapping_is_named() {
         problems,
         [
             "tables.porter.topic: no entity has a topic register.porter",
+            "tables.shift.keeps: wards.day isn't among `owned`: it is never replaced",
             "tables.shift.refers: wards.day refers to another table, but day is a date",
             "tables.shift.refers: wards.notes refers to matron, which isn't mapped",
             "tables.ward.columns: ward has no field colour",
             "tables.ward.deleted_column: wards.id says that a row is gone: no field can fill it",
+            "tables.ward.keeps: names wards.colour, which no field fills",
             "tables.ward.match: names wards.title, which no field fills",
             "tables.ward.owned: wards.id is the table's identity: it can't be among `owned`",
             "tables.ward.table: table wards is mapped twice",

@@ -50,6 +50,7 @@ pub(super) const SETTINGS: &str = r#"
     key = "id"
     unique = [["ats1_id"]]
     initial = { is_open = true }
+    keeps = { end_of_journey = "journey_complete" }
     refers = { status_id = "status" }
     [tables.applicant.columns]
     applicant_id = "id"
@@ -147,13 +148,14 @@ fn milestone(n: u32, applicant: u32, day: Option<&str>, added_by: u32) -> (&'sta
 pub(super) async fn the_register_takes_in_what_is_there(target: &dyn Target) {
     target.execute(TABLES).await;
     let theirs = format!(
-        "insert into ien_users (id, name, email) values ('{}', 'Una', 'una@clinic.example'), ('{}', 'Nobody', null);
+        "insert into ien_users (id, name, email) values ('{}', 'Una', 'una@clinic.example'), ('{}', 'Nobody', null), ('{}', 'By hand', null);
         insert into ien_applicant_status values ('{}', 'Recruited', null, '1'), ('{}', 'Old name', null, '1');
         insert into ien_applicants (id, name) values ('{}', 'By hand');
         insert into ien_applicant_status_audit (id, status_id, applicant_id, start_date, notes)
             values ('{}', '{}', '{}', '2024-01-01', 'Updated by BCCNM')",
         id(900),
         id(901),
+        id(3),
         id(31),
         id(30),
         id(902),
@@ -166,6 +168,7 @@ pub(super) async fn the_register_takes_in_what_is_there(target: &dyn Target) {
     let all = [
         ("user", json!({"id": id(1), "name": "Una Invented", "email": "una@clinic.example", "user_id": id(1)})),
         ("user", json!({"id": id(2), "name": "No Mail"})),
+        ("user", json!({"id": id(3), "name": "No Mail Either"})),
         ("status", json!({"id": id(30), "status": "Applied", "category": "IEN Licensing/Registration Process"})),
         applicant(10, "7001", 30),
         applicant(11, "7001", 30),
@@ -174,11 +177,13 @@ pub(super) async fn the_register_takes_in_what_is_there(target: &dyn Target) {
         milestone(52, 11, None, 1),
     ];
     // 11 claims a number that 10 has: it waits, and its milestone with it.
-    assert_eq!(register.tell(1, &all).await, (6, 2));
+    assert_eq!(register.tell(1, &all).await, (7, 2));
 
     let users = "select id, name, email from ien_users order by id";
     let expected = [
         format!("{} No Mail -", id(2)),
+        // Without an address, staff are known by their id.
+        format!("{} No Mail Either -", id(3)),
         format!("{} Una Invented una@clinic.example", id(900)),
         format!("{} Nobody -", id(901)),
     ];
@@ -201,6 +206,13 @@ pub(super) async fn the_register_takes_in_what_is_there(target: &dyn Target) {
     assert_eq!(register.tell(2, &[applicant(10, "7002", 30)]).await, (1, 0));
     assert_eq!(target.rows("select ats1_id from ien_applicants order by id").await, ["7002", "7001", "-"]);
     assert_eq!(target.rows("select count(*) from ien_applicant_status_audit").await, ["4"]);
+    // The journey's end is the register's own to say, until the ATS says something else.
+    target.execute("update ien_applicants set end_of_journey = 'journey_complete'").await;
+    let (entity, mut on_the_way) = applicant(10, "7003", 30);
+    on_the_way["end_of_journey"] = Json::Null;
+    register.tell(3, &[(entity, on_the_way), applicant(11, "7001", 30)]).await;
+    let journeys = "select end_of_journey from ien_applicants where muster_key is not null order by id";
+    assert_eq!(target.rows(journeys).await, ["journey_complete", "journey_incomplete"]);
     // What is theirs is as it was.
     let theirs = "select name from ien_applicants where muster_key is null union all select notes from ien_applicant_status_audit where muster_key is null";
     assert_eq!(target.rows(theirs).await, ["By hand", "Updated by BCCNM"]);

@@ -208,6 +208,79 @@ pub(super) async fn a_contradiction_waits_until_the_value_is_free(target: &dyn T
     assert_eq!(target.rows(NURSES).await, ["ann Ann 8", "bea Bea 7", "cyn Cyn 1"]);
 }
 
+pub(super) async fn rows_that_hold_each_others_values_exchange_them(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    runner.apply(&[nurse("ann", "Ann", Some("7"), 1), nurse("bea", "Bea", Some("8"), 1)]).await;
+    runner.apply(&[nurse("cyn", "Cyn", Some("9"), 1), nurse("dot", "Dot", Some("1"), 1)]).await;
+    // Ann's new number is Bea's still.
+    assert_eq!(runner.apply(&[nurse("ann", "Ann", Some("8"), 2)]).await.counts.parked, 1);
+    assert_eq!(runner.apply(&[nurse("bea", "Bea", Some("7"), 2)]).await.counts.delivered, 1);
+    assert_eq!(target.rows(NURSES).await, ["ann Ann 8", "bea Bea 7", "cyn Cyn 9", "dot Dot 1"]);
+
+    // Three in a circle, and one who wants what nobody gives up.
+    let all = [
+        nurse("ann", "Ann", Some("7"), 3),
+        nurse("bea", "Bea", Some("9"), 3),
+        nurse("cyn", "Cyn", Some("8"), 3),
+        nurse("eve", "Eve", None, 3),
+        nurse("dot", "Dot", Some("7"), 3),
+    ];
+    let counts = runner.apply(&all).await.counts;
+    assert_eq!((counts.delivered, counts.parked), (4, 1));
+    let rows = target.rows("select id from nurses where number = '7'").await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(runner.sink.retry_parked().await.unwrap().waiting, 1);
+}
+
+pub(super) async fn one_value_claimed_twice_in_a_batch_is_one_row_and_one_that_waits(target: &dyn Target) {
+    // The original looked for contradictions among the rows that were there, not among those that came together.
+    let mut runner = Runner::start(target).await;
+    let counts = runner.apply(&[nurse("ann", "Ann", Some("7"), 1), nurse("bea", "Bea", Some("7"), 1)]).await.counts;
+    assert_eq!((counts.delivered, counts.parked), (1, 1));
+    assert_eq!(target.rows("select number from nurses").await, ["7"]);
+    assert_eq!(target.rows(&format!("select code from {}", parked_table(target))).await, ["contradiction"]);
+    // When whoever holds it goes, the other one comes in.
+    let held = target.rows("select id from nurses").await.remove(0);
+    runner.apply(&[gone("nurse", &[&held], 2)]).await;
+    assert_eq!(target.rows("select number from nurses where number = '7'").await.len(), 1);
+}
+
+pub(super) async fn a_value_of_somebody_elses_is_not_emptied(target: &dyn Target) {
+    let mut config = config(target);
+    change(&mut config, "nurse", |nurse| {
+        nurse.keeps.insert("number".to_owned(), "retired".to_owned());
+    });
+    let mut runner = Runner::with(config, 1).await;
+    runner.apply(&[nurse("ann", "Ann", None, 1), nurse("bea", "Bea", Some("7"), 1)]).await;
+    target.execute("update nurses set number = 'retired' where id = 'ann'").await;
+    runner.apply(&[nurse("ann", "Anna", None, 2), nurse("bea", "Bea", None, 2)]).await;
+    assert_eq!(target.rows(NURSES).await, ["ann Anna retired", "bea Bea -"]);
+    // What has something to say replaces it.
+    runner.apply(&[nurse("ann", "Anna", Some("8"), 3)]).await;
+    assert_eq!(target.rows(NURSES).await, ["ann Anna 8", "bea Bea -"]);
+}
+
+pub(super) async fn a_row_with_nothing_to_match_is_recognised_by_its_identity(target: &dyn Target) {
+    let table = "create table nurses (id varchar(40) primary key, name varchar(40), number varchar(9), mentor_id varchar(40), is_open boolean)";
+    target.execute(table).await;
+    target.execute("insert into nurses (id, name, number) values ('ann', 'By hand', null), ('x', 'Bea', '8')").await;
+    let mut config = config(target);
+    change(&mut config, "nurse", |nurse| nurse.matching = Some(vec!["number".to_owned()]));
+    let mut runner = Runner::with(config, 1).await;
+    let all = [nurse("ann", "Ann", None, 1), nurse("bea", "Bea B.", Some("8"), 1), nurse("cyn", "Cyn", None, 1)];
+    assert_eq!(runner.apply(&all).await.counts.delivered, 3);
+    assert_eq!(target.rows(NURSES).await, ["ann Ann -", "cyn Cyn -", "x Bea B. 8"]);
+}
+
+pub(super) async fn a_row_that_waits_for_a_table_nobody_maps_becomes_a_letter(target: &dyn Target) {
+    Runner::start(target).await.apply(&[shift("ann", "icu", "", "night", 1)]).await;
+    let mut config = config(target);
+    config.tables.retain(|table| table.entity != "shift");
+    let runner = Runner::with(config, 2).await;
+    let expired = runner.sink.retry_parked().await.unwrap().expired;
+    assert_eq!(expired.iter().map(|(row, _)| row.reason.code).collect::<Vec<_>>(), ["not_mapped"]);
+}
+
 fn parked_table(target: &dyn Target) -> &'static str {
     if target.url().starts_with("sqlite") { "muster_parked" } else { "muster.parked" }
 }
