@@ -164,7 +164,8 @@ fn notes(notes: Option<&RawValue>) -> Result<Option<String>, Wrong> {
     if notes.len() > MAX_NOTES {
         return Err(Wrong::new("too_long", "notes", "at most 256 KiB of JSON"));
     }
-    Ok((notes != r#""""#).then(|| notes.to_owned()))
+    let is_blank = notes.trim_matches('"').trim_ascii().is_empty();
+    Ok((!is_blank).then(|| notes.to_owned()))
 }
 
 fn educations(list: List<'_, EducationJson<'_>>) -> Result<Vec<NursingEducation>, Wrong> {

@@ -82,6 +82,28 @@ fn golden_cases() {
 }
 
 #[test]
+fn one_object_in_the_place_of_a_list_of_staff_is_its_id_and_its_name() {
+    // The original stored the whole object as the name.
+    let mut row = eve();
+    row["assigned_to"] = json!({"id": "ABC", "name": "Riya Recruiter"});
+    let assigned = record(&decode_one(&row).unwrap()).assigned_to.unwrap();
+    assert_eq!(assigned.len(), 1);
+    assert_eq!((assigned[0].id.as_str(), assigned[0].name.as_deref()), ("abc", Some("Riya Recruiter")));
+}
+
+#[test]
+fn blank_dates_and_notes_are_none() {
+    let mut row = eve();
+    for field in ["registration_date", "updated_date", "notes"] {
+        row[field] = json!(" ");
+    }
+    row["milestones"] = json!([{"id": "wages", "start_date": "", "effective_date": " "}]);
+    let applicant = record(&decode_one(&row).unwrap());
+    assert_eq!((applicant.registration_date, applicant.updated_date, applicant.notes), (None, None, None));
+    assert_eq!((applicant.milestones[0].start_date, applicant.milestones[0].effective_date), (None, None));
+}
+
+#[test]
 fn reasons_never_quote_the_record() {
     assert!(!golden(AtsFeed::Applicants, "wrong_applicants").contains("Secret"));
 }
