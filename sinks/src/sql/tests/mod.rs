@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod contested;
 mod mapping;
 mod postgres;
 mod proxy;
