@@ -2,13 +2,14 @@
 //! transaction as the rows.
 //!
 //! `table` works the mapping out, `plan` says what the database lacks, `decode` makes rows of changes, `write`
-//! carries them out, `offsets` says who may; `postgres` and `sqlite` hold the statements behind the traits of
+//! carries them out, `exchange` settles what waits in a circle, `offsets` says who may; `postgres` and `sqlite` hold the statements behind the traits of
 //! `transaction`. Each mapped table gets three columns (`muster_key`, `muster_version`, `muster_hash`); the rest
 //! (offsets, parked rows, versions of deleted rows) lies in tables of Muster's own.
 
 mod cell;
 mod config;
 mod decode;
+mod exchange;
 mod failure;
 mod isolate;
 mod offsets;

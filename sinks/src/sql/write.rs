@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pipeline::reject::Reason;
 
-use super::cell::Cell;
+use super::exchange;
 use super::failure::{Failure, Fault, FaultKind, reason};
 use super::isolate::{Care, candidates, isolated};
 use super::table::{GONE, Table, Tables};
@@ -43,66 +43,30 @@ pub(super) async fn write(
     // A change of the same key has just come, and decides what becomes of the waiting one.
     let waiting = waiting.into_iter().filter(|item| !arrived.contains(&(item.table, item.key.clone()))).collect();
     parked.extend(judge(tx, tables, waiting, true, &mut fates).await?);
+    let parked = rounds(tx, tables, parked, &mut fates).await?;
+    let parked = exchange::succeed(tx, tables, parked, &mut fates).await?;
+    exchange::swap(tx, tables, parked, &mut fates).await?;
+    Ok(fates)
+}
+
+/// Tries rows again for as long as that settles some. Answers what must wait.
+pub(super) async fn rounds(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    mut parked: Vec<Pending>,
+    fates: &mut Fates,
+) -> Result<Vec<Pending>, Failure> {
     for _ in 0..ROUNDS {
         if parked.is_empty() {
             break;
         }
         let before = parked.len();
-        parked = round(tx, tables, parked, Care::Careful, &mut fates).await?;
+        parked = round(tx, tables, parked, Care::Careful, fates).await?;
         if parked.len() == before {
             break;
         }
     }
-    exchange(tx, tables, parked, &mut fates).await?;
-    Ok(fates)
-}
-
-/// Rows that hold each other's unique values: none can be written before the others. All give their values up, and those
-/// that can be written then are; with the others everything is as it was. Columns that must not be null can't be given
-/// up, and rows of partitions that another process has aren't seen here: those wait until a person acts.
-async fn exchange(
-    tx: &mut dyn Transaction,
-    tables: &Tables,
-    parked: Vec<Pending>,
-    fates: &mut Fates,
-) -> Result<(), Failure> {
-    let contradicts = |row: &Pending| {
-        let code = match fates.get(&row.item.tag) {
-            Some(Fate::Parked(because)) => because.code,
-            _ => return false,
-        };
-        // Only a row that is there has something to give up.
-        code == reason::CONTRADICTION && row.state.row.is_some()
-    };
-    let parked: Vec<Pending> = parked.into_iter().filter(contradicts).collect();
-    for (place, mut rows) in by_table(parked, |row| row.item.table) {
-        let table = &tables.0[place];
-        if table.contested().next().is_none() {
-            continue;
-        }
-        // Whoever is refused keeps its value, which may be what another one needs: again without them.
-        while rows.len() > 1 {
-            tx.savepoint().await?;
-            match tx.vacate(table, &rows.iter().collect::<Vec<_>>()).await {
-                Ok(()) => {}
-                Err(Failure::Data(_)) => {
-                    tx.rollback_to().await?;
-                    break;
-                }
-                Err(other) => return Err(other),
-            }
-            let mut tried = Fates::new();
-            put(tx, tables, table, rows.clone(), Care::Careful, &mut tried).await?;
-            if tried.values().all(|fate| *fate == Fate::Delivered) {
-                tx.release().await?;
-                fates.extend(tried);
-                break;
-            }
-            tx.rollback_to().await?;
-            rows.retain(|row| tried.get(&row.item.tag) == Some(&Fate::Delivered));
-        }
-    }
-    Ok(())
+    Ok(parked)
 }
 
 /// Settles what the target has already, or has newer. The rest must be written.
@@ -204,7 +168,7 @@ async fn delete(
     Ok(parked)
 }
 
-async fn put(
+pub(super) async fn put(
     tx: &mut dyn Transaction,
     tables: &Tables,
     table: &Table,
@@ -351,7 +315,7 @@ fn verdict_of(table: &Table, fault: &Fault, reference: &'static str) -> Fate {
 }
 
 /// By table, parents first, each sorted by key so that two writers meet the rows in the same order.
-fn by_table<T: Keyed>(rows: Vec<T>, table: impl Fn(&T) -> usize) -> Vec<(usize, Vec<T>)> {
+pub(super) fn by_table<T: Keyed>(rows: Vec<T>, table: impl Fn(&T) -> usize) -> Vec<(usize, Vec<T>)> {
     let mut tables: BTreeMap<usize, Vec<T>> = BTreeMap::new();
     for row in rows {
         tables.entry(table(&row)).or_default().push(row);
@@ -362,7 +326,7 @@ fn by_table<T: Keyed>(rows: Vec<T>, table: impl Fn(&T) -> usize) -> Vec<(usize, 
     tables.into_iter().collect()
 }
 
-trait Keyed {
+pub(super) trait Keyed {
     fn key(&self) -> &schemas::Key;
 }
 

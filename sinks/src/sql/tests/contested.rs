@@ -44,6 +44,25 @@ pub(super) async fn rows_that_hold_each_others_values_exchange_them(target: &dyn
     assert_eq!(runner.sink.retry_parked().await.unwrap().waiting, 1);
 }
 
+pub(super) async fn a_row_that_others_refer_to_is_succeeded_by_one_with_its_value(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    runner.apply(&[nurse("una", "Una", Some("7"), 1), mentored("ash", "una", 1)]).await;
+    // Una goes under another key from now on, and Ash with her.
+    let succession = [gone("nurse", &["una"], 2), nurse("a", "Una", Some("7"), 2), mentored("ash", "a", 2)];
+    assert_eq!(runner.apply(&succession).await.counts.delivered, 3);
+    let rows = "select id, number, mentor_id from nurses order by id";
+    assert_eq!(target.rows(rows).await, ["a 7 -", "ash - a"]);
+
+    // Bo still refers to the one who goes: she stays as she is, and the other one waits.
+    runner.apply(&[mentored("bo", "a", 3)]).await;
+    let succession = [gone("nurse", &["a"], 4), nurse("z", "Una", Some("7"), 4), mentored("ash", "z", 4)];
+    assert_eq!(runner.apply(&succession).await.counts.parked, 3);
+    assert_eq!(target.rows(rows).await, ["a 7 -", "ash - a", "bo - a"]);
+    runner.apply(&[gone("nurse", &["bo"], 5)]).await;
+    assert_eq!(target.rows(rows).await, ["ash - z", "z 7 -"]);
+    assert_eq!(runner.sink.retry_parked().await.unwrap().waiting, 0);
+}
+
 pub(super) async fn one_value_claimed_twice_in_a_batch_is_one_row_and_one_that_waits(target: &dyn Target) {
     // The original looked for contradictions among the rows that were there, not among those that came together.
     let mut runner = Runner::start(target).await;

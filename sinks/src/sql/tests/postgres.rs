@@ -80,6 +80,7 @@ suite!(Server::new().await =>
     who_waits_too_long_becomes_a_letter,
     a_contradiction_waits_until_the_value_is_free,
     rows_that_hold_each_others_values_exchange_them,
+    a_row_that_others_refer_to_is_succeeded_by_one_with_its_value,
     one_value_claimed_twice_in_a_batch_is_one_row_and_one_that_waits,
     a_value_of_somebody_elses_is_not_emptied,
     a_row_with_nothing_to_match_is_recognised_by_its_identity,
@@ -106,7 +107,7 @@ async fn bad_values_are_named_by_column_and_never_shown() {
     server.execute("create table nurses (id uuid primary key, name varchar(5), number numeric(3), mentor_id uuid, is_open boolean)").await;
     let mut config = config(&server);
     change(&mut config, "nurse", |nurse| nurse.unique.clear());
-    let sink = crate::sql::SqlSink::of("rota", &config, &subjects()).unwrap();
+    let sink = SqlSink::of("rota", &config, &subjects()).unwrap();
     let refusals: Vec<String> = sink.plan().await.unwrap().refused.iter().map(ToString::to_string).collect();
     assert_eq!(refusals.len(), 1, "{refusals:?}");
     assert!(refusals[0].starts_with("nurses.number: is numeric(3,0)"), "{refusals:?}");
@@ -303,7 +304,7 @@ async fn a_server_that_is_not_there_is_waited_for() {
     let url = DatabaseUrl::new(format!("postgres://muster:secret@127.0.0.1:{port}/rota"));
     let mut config = SqlConfig::new(url, Vec::new());
     config.connect_timeout = Duration::from_millis(100);
-    let sink = crate::sql::SqlSink::of("rota", &config, &subjects()).unwrap();
+    let sink = SqlSink::of("rota", &config, &subjects()).unwrap();
     let answer = sink.plan().await;
     assert!(matches!(answer, Err(SinkError::Unavailable { .. })), "{answer:?}");
     assert!(!format!("{answer:?} {config:?}").contains("secret"));
