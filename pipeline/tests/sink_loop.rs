@@ -223,3 +223,28 @@ async fn a_sweep_leaves_rows_whose_record_the_target_will_not_take() {
     once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
     assert_eq!(target.keys(TOPIC).len(), 6, "the topic holds r3, the target its older row");
 }
+
+#[tokio::test]
+async fn a_paused_sink_rests_until_it_is_resumed_and_says_so() {
+    let world = World::new().await;
+    let target = Target::new(&world.clock);
+    let (process, stop) = (world.process("one").await, CancellationToken::new());
+    process.state.positions.pause("register", true).await.unwrap();
+    let running = follow(task(&target, &[TOPIC]), &process, &stop);
+    let paused = || match standing(&process) {
+        Some(Standing::Waiting { reason }) => reason.contains("paused"),
+        _ => false,
+    };
+    world.until(async || paused()).await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    assert!(!process.health.unready(world.clock.now()).is_empty());
+    assert!(target.keys(TOPIC).is_empty());
+
+    process.state.positions.pause("register", false).await.unwrap();
+    world.until(async || target.keys(TOPIC) == ["r1"]).await;
+    // Paused again in the middle of its work, it still hears the stop.
+    process.state.positions.pause("register", true).await.unwrap();
+    world.until(async || paused()).await;
+    stop.cancel();
+    world.drive(running).await.unwrap().unwrap();
+}

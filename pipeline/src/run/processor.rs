@@ -81,6 +81,10 @@ struct ProcessorWork<'a> {
 impl Work for ProcessorWork<'_> {
     async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
         let processor = self.processor;
+        if processor.inputs().len() != 1 {
+            // Groups of several topics need a store of their latest inputs, which no processor has needed yet.
+            return Err(refused(processor, "it has not exactly one input topic".into()));
+        }
         let mut outputs = BTreeMap::new();
         for &name in processor.outputs() {
             let Some(topic) = schemas::catalogue().topic(name) else {
