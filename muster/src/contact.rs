@@ -78,7 +78,15 @@ pub async fn serve(path: PathBuf, runtime: Runtime, stop: CancellationToken) -> 
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let (stream, _) = accepted.context("the local socket failed")?;
+        let (stream, _) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file handles, say: it passes, and commands must find the socket again.
+                tracing::warn!(error = %error, "the local socket couldn't take a command");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
         let runtime = runtime.clone();
         tokio::spawn(async move {

@@ -35,17 +35,22 @@ pub enum Contents {
     },
 }
 
+/// More of a record than this isn't kept: a letter must fit its topic (4 MiB), six bytes for one at the worst.
+const KEPT: usize = 512 << 10;
+
 impl Contents {
-    /// Keeps bytes as text where they are.
+    /// Keeps bytes as text where they are; at most the first 512 KiB.
     pub fn of(raw: &[u8]) -> Self {
+        let raw = &raw[..raw.len().min(KEPT)];
         match std::str::from_utf8(raw) {
             Ok(text) => Self::Text { raw: text.to_owned() },
             Err(_) => Self::Binary { raw: BASE64.encode(raw) },
         }
     }
 
-    /// Keeps bytes as base64, whatever they are.
+    /// Keeps bytes as base64, whatever they are; at most the first 512 KiB.
     pub fn binary(raw: &[u8]) -> Self {
+        let raw = &raw[..raw.len().min(KEPT)];
         Self::Binary { raw: BASE64.encode(raw) }
     }
 
@@ -168,7 +173,10 @@ impl DeadLetters {
             version: None,
             hash: None,
             code: (*code).to_owned(),
-            reason: text.clone(),
+            reason: match reject.raw.len() {
+                ..=KEPT => text.clone(),
+                bytes => format!("{text} (the record has {bytes} bytes; the letter keeps the first {KEPT})"),
+            },
             at: self.clock.now(),
             run: run.map(str::to_owned),
             contents,

@@ -12,6 +12,7 @@ use pipeline::change::Change;
 use pipeline::clock::Clock;
 use pipeline::dead_letters::DeadLetters;
 use pipeline::operations::{LetterState, Operations};
+use pipeline::reject::{Reason, Reject};
 use pipeline::run::{Mode, ProcessorTask, RunError, Runtime, SinkTask};
 use pipeline::state::RequestKind;
 use schemas::records::register;
@@ -284,4 +285,15 @@ async fn what_was_replayed_and_is_set_aside_again_is_open_again_but_not_what_was
     let mut now: Vec<_> = world.letters().await.into_iter().map(|l| (l.key.unwrap(), l.state.as_str())).collect();
     now.sort();
     assert_eq!(now, [("r1".to_owned(), "open"), ("r2".to_owned(), "dropped")]);
+}
+
+#[tokio::test]
+async fn a_record_too_large_for_a_letter_is_cut_off_and_the_letter_says_so() {
+    let world = World::new().await;
+    let process = world.process("one").await;
+    let raw = vec![b'"'; 8 << 20];
+    let reject = Reject::new(None, Reason::new("bad", "not a record"), raw);
+    process.letters.write(&[process.letters.of_feed("ats.applicant", "run", &reject)]).await.unwrap();
+    let letter = &world.letters().await[0];
+    assert!(letter.reason.starts_with("not a record (the record has 8388608 bytes"), "{}", letter.reason);
 }

@@ -28,6 +28,9 @@ struct Component {
     chosen: bool,
 }
 
+/// Groups are called after components; this one is taken.
+const TASKS: &str = "tasks";
+
 pub(super) fn compare(sources: &[Source], processors: &[String], root: &Section<'_>, sinks: &[Sink]) -> Wiring {
     let components = components(sources, processors, root, sinks);
     let mut wiring = Wiring::default();
@@ -101,6 +104,10 @@ fn one_name(components: &[Component], wiring: &mut Wiring) {
     let mut taken: BTreeMap<&str, &Component> = BTreeMap::new();
     for component in components {
         for name in &component.names {
+            if name == TASKS {
+                let message = format!("`{TASKS}` is the name of what shares sources out among processes");
+                wiring.problems.push(component.place.problem(message).expected("another name"));
+            }
             match taken.get(name.as_str()) {
                 // Two of a kind with a common topic have been told of.
                 Some(first) if first.writes.contains(name) && component.writes.contains(name) => {}
