@@ -248,3 +248,20 @@ async fn a_paused_sink_rests_until_it_is_resumed_and_says_so() {
     stop.cancel();
     world.drive(running).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn an_end_that_compaction_has_taken_is_reached_all_the_same() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a")), put(&reason("r2", "b")), delete("r2")]).await;
+    world.clock.advance(std::time::Duration::from_secs(60)).await;
+    assert!(world.log.compact(TOPIC, std::time::Duration::ZERO) > 0);
+    let target = Target::new(&world.clock);
+    let process = world.process("one").await;
+    let done = once(&world, &process, task(&target, &[TOPIC]));
+    tokio::time::timeout(std::time::Duration::from_secs(20), done).await.unwrap().unwrap();
+    assert_eq!(target.keys(TOPIC), ["r1"]);
+    // What comes later still finds the target's own offset.
+    given(&world, vec![put(&reason("r3", "c"))]).await;
+    once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r1", "r3"]);
+}

@@ -327,6 +327,14 @@ pub trait Subscription: Send {
     async fn close(self: Box<Self>) -> Result<(), LogError>;
 }
 
+/// The partition's present end, where nothing but gaps lies between it and `from`: compaction may have taken the last
+/// records, and then no record will ever tell a member of a group that it has reached the end. `None`: there is more.
+pub async fn end_behind_gaps(log: &dyn Log, at: &TopicPartition, from: Offset) -> Result<Option<Offset>, LogError> {
+    let chunk = log.read(&[(at.clone(), from)]).await?.next().await?;
+    let end = chunk.at_end.into_iter().find(|(ended, _)| ended == at).map(|(_, end)| end);
+    Ok(end.filter(|_| chunk.records.is_empty()))
+}
+
 /// Reads `partitions` from the given offsets to the end they have at this moment, and hands every record to `each`.
 /// Answers where it stopped: the end that was reported, in the order given.
 pub async fn scan(

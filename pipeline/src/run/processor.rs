@@ -23,7 +23,7 @@ use self::tables::ReferenceTables;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Incarnation;
 use crate::emitter::Emitter;
-use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition};
+use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
 use crate::state::Mark;
 
 /// How long a loop waits for records before it looks after everything else.
@@ -31,6 +31,9 @@ const IDLE: Duration = Duration::from_millis(200);
 
 /// How often an idle processor looks whether somebody else appended to its outputs.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How often an idle processor looks whether the records it waits for have gone.
+const GAPS_EVERY: Duration = Duration::from_secs(1);
 
 /// A processor with its loop.
 #[derive(Clone)]
@@ -57,6 +60,7 @@ struct Loop<'a> {
     tables: ReferenceTables,
     partitions: BTreeMap<u32, Partition>,
     looked: chrono::DateTime<chrono::Utc>,
+    gaps_looked: chrono::DateTime<chrono::Utc>,
     paused: bool,
 }
 
@@ -105,6 +109,7 @@ impl Work for ProcessorWork<'_> {
             tables,
             partitions: BTreeMap::new(),
             looked,
+            gaps_looked: looked,
             paused: false,
         };
         let ended = work.follow(subscription.as_mut(), mode, stop).await;
@@ -334,7 +339,30 @@ impl Loop<'_> {
                 emitter.check().await?;
             }
         }
+        self.skip_gaps().await?;
         self.answer_requests().await
+    }
+
+    /// Moves on over what compaction has taken from the end of an input: no record will tell that it is reached.
+    async fn skip_gaps(&mut self) -> Result<(), RunError> {
+        let now = self.runtime.clock.now();
+        if (now - self.gaps_looked).to_std().unwrap_or_default() < GAPS_EVERY {
+            return Ok(());
+        }
+        self.gaps_looked = now;
+        for (number, partition) in &mut self.partitions {
+            for (topic, next) in &mut partition.next {
+                let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
+                let ends = self.runtime.log.ends(topic).await?;
+                let end = ends.get(*number as usize).map_or(Offset::START, |bounds| bounds.end);
+                if *next < end
+                    && let Some(end) = end_behind_gaps(self.runtime.log.as_ref(), &at, *next).await?
+                {
+                    *next = end;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn caught_up(&self) -> Result<bool, RunError> {

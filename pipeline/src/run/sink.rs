@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::sweep::Sweep;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Epoch;
-use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition};
+use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
 use crate::retry::Breaker;
 use crate::sink::{Assigned, Resume, Sink, Stored};
 use crate::telemetry;
@@ -69,7 +69,16 @@ struct Place {
     of: Assigned,
     /// Everything below is in the target.
     next: Offset,
+    /// Nothing but gaps lies between `next` and here. The target's own offset only moves with records.
+    empty_to: Offset,
     sweep: Option<Sweep>,
+}
+
+impl Place {
+    /// Everything below has been delivered, or is no longer there.
+    fn reached(&self) -> Offset {
+        self.next.max(self.empty_to)
+    }
 }
 
 struct Loop<'a> {
@@ -79,6 +88,7 @@ struct Loop<'a> {
     breaker: Breaker,
     places: BTreeMap<TopicPartition, Place>,
     parked_tried: DateTime<Utc>,
+    gaps_looked: DateTime<Utc>,
     waiting: u64,
     paused: bool,
 }
@@ -112,6 +122,7 @@ impl Work for SinkWork<'_> {
             breaker: Breaker::new(Default::default()),
             places: BTreeMap::new(),
             parked_tried: runtime.clock.now(),
+            gaps_looked: runtime.clock.now(),
             waiting: 0,
             paused: false,
         };
@@ -160,7 +171,7 @@ impl Loop<'_> {
                     }
                     unless_revoked(self.commit(subscription).await)?;
                 }
-                None => {}
+                None => self.look_for_gaps().await?,
             }
             if self.heed_pause(subscription).await? {
                 if mode == Mode::Once {
@@ -251,7 +262,7 @@ impl Loop<'_> {
             let bounds = self.bounds(&at).await?;
             let (next, sweep) = self.judge(&of, stored, bounds);
             subscription.start(&at, next).await?;
-            self.places.insert(at, Place { of, next, sweep });
+            self.places.insert(at, Place { of, next, empty_to: next, sweep });
         }
         // What was just started is paused again where it must be.
         self.paused = false;
@@ -308,7 +319,7 @@ impl Loop<'_> {
             let mut lag = 0;
             for (at, place) in self.places.iter().filter(|(at, _)| *at.topic == *topic.name) {
                 let end = ends.get(at.partition as usize).map_or(Offset::START, |bounds| bounds.end);
-                lag += (end.0 - place.next.0).max(0);
+                lag += (end.0 - place.reached().0).max(0);
                 behind += u64::from(place.sweep.is_some());
             }
             metrics::gauge!(telemetry::LAG, "component" => self.task.name.to_string(), "topic" => topic.name.clone())
@@ -316,6 +327,25 @@ impl Loop<'_> {
             behind += lag.unsigned_abs();
         }
         Ok(behind == 0)
+    }
+
+    /// Finds the partitions that have been quiet because nothing is left between them and their ends.
+    async fn look_for_gaps(&mut self) -> Result<(), RunError> {
+        let now = self.runtime.clock.now();
+        if (now - self.gaps_looked).to_std().unwrap_or_default() < PARKED_EVERY {
+            return Ok(());
+        }
+        self.gaps_looked = now;
+        for (at, place) in &mut self.places {
+            let ends = self.runtime.log.ends(&at.topic).await?;
+            let end = ends.get(at.partition as usize).map_or(Offset::START, |bounds| bounds.end);
+            if place.reached() < end
+                && let Some(empty_to) = end_behind_gaps(self.runtime.log.as_ref(), at, place.reached()).await?
+            {
+                place.empty_to = empty_to;
+            }
+        }
+        Ok(())
     }
 
     async fn look_after_parked(&mut self) -> Result<(), RunError> {

@@ -45,7 +45,7 @@ impl Loop<'_> {
         let ready: Vec<TopicPartition> = self
             .places
             .iter()
-            .filter(|(_, place)| place.sweep.as_ref().is_some_and(|sweep| place.next >= sweep.until))
+            .filter(|(_, place)| place.sweep.as_ref().is_some_and(|sweep| place.reached() >= sweep.until))
             .map(|(at, _)| at.clone())
             .collect();
         for at in ready {
