@@ -172,7 +172,16 @@ async fn a_container_goes_when_its_supervisor_is_killed() {
 
     // The server under supervision: what is told to end when its supervisor dies.
     let folder = std::env::temp_dir().join(name(&create));
-    let pid = std::fs::read_to_string(folder.join("pid")).unwrap();
+    // It may be written down a moment after the container answers.
+    let written = async {
+        loop {
+            match std::fs::read_to_string(folder.join("pid")) {
+                Ok(pid) if pid.ends_with('\n') => break pid,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let pid = timeout(Duration::from_secs(20), written).await.unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
     let supervisor = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap();
     assert!(Command::new("kill").args(["-KILL", supervisor]).status().await.unwrap().success());
