@@ -1,5 +1,6 @@
 //! What developers run that is more than one cargo command: `cargo xtask …`.
 
+mod bench;
 mod ci;
 mod deny;
 mod docker;
@@ -12,6 +13,7 @@ use anyhow::Result;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  bench          measures, released: `cargo xtask bench --help` says more
   ci             format, lints, documents, licences and advisories, docker, tests; stops at the first that fails
   check-docker   what can be known of docker/ without a container engine
   test-services  shows which real services the tests would use, and what is missing";
@@ -19,6 +21,7 @@ usage: cargo xtask COMMAND
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome: Result<()> = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bench", ref rest @ ..] => bench::run(rest),
         ["ci"] => ci::all(),
         ["check-docker"] => docker::check(),
         ["test-services"] => run::cargo(&["run", "--quiet", "--package", "e2e", "--bin", "test-services"]),
