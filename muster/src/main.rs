@@ -8,11 +8,11 @@ mod logging;
 mod output;
 mod process;
 mod progress;
-mod settings;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use muster::settings;
 
 use crate::args::Args;
 

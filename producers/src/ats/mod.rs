@@ -19,12 +19,23 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
+use chrono_tz::Tz;
+use pipeline::change::Change;
 use pipeline::clock::Clock;
+use pipeline::reject::Reject;
 use pipeline::source::Source;
 
 use crate::Feed;
 pub use config::{AtsConfig, AtsPaths, AtsSettings};
 pub(crate) use probe::probe;
+
+/// What the records of one answer's body become, in their order; `None` when the body is no list. Times without a zone are
+/// those of `zone`. What a source reads goes through the same code.
+pub fn decode_body(feed: AtsFeed, zone: Tz, body: &[u8]) -> Option<Vec<Result<Change, Reject>>> {
+    let decoder = decode::Decoder::new(feed, zone);
+    let elements = decode::split::elements(body).ok()?;
+    Some(elements.into_iter().map(|element| decoder.decode(element)).collect())
+}
 
 /// What an ATS serves (ATS contract, "Endpoints of the ATS").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
