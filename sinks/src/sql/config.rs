@@ -17,6 +17,8 @@ pub struct SqlConfig {
     pub tables: Vec<TableMapping>,
     /// For tables that don't say it themselves.
     pub on_delete: OnDelete,
+    /// For tables that don't say it themselves.
+    pub versions: Versions,
     /// Creates and additively alters what is missing at start-up; otherwise that is left to `muster plan`.
     pub alter: bool,
     /// A row that has waited longer than this for its parent becomes a dead letter.
@@ -41,6 +43,7 @@ impl SqlConfig {
             schema: None,
             tables,
             on_delete: OnDelete::Hard,
+            versions: Versions::Column,
             alter: true,
             park_limit: PARK_LIMIT,
             connections: CONNECTIONS,
@@ -111,6 +114,8 @@ pub struct TableMapping {
     pub refers: BTreeMap<String, String>,
     /// `None`: as the target says.
     pub on_delete: Option<OnDelete>,
+    /// `None`: as the target says.
+    pub versions: Option<Versions>,
     /// Sets of columns whose values only one row may have. A row that contradicts waits until the value is free.
     pub unique: Vec<Vec<String>>,
 }
@@ -130,6 +135,7 @@ impl TableMapping {
             keeps: BTreeMap::new(),
             refers: BTreeMap::new(),
             on_delete: None,
+            versions: None,
             unique: Vec::new(),
         }
     }
@@ -147,4 +153,13 @@ pub enum OnDelete {
         /// What it gets; `None`: the time of deletion.
         value: Option<Scalar>,
     },
+}
+
+/// Where it stands which rows are Muster's, and key, version and hash of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// In three columns of the table.
+    Column,
+    /// In a table of Muster's own, by the text of the row's `key` column: the table gets no column and no index of it.
+    Side,
 }

@@ -39,7 +39,7 @@ use schemas::{Catalogue, Topic};
 use tokio::sync::OnceCell;
 use tracing::info;
 
-pub use config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping};
+pub use config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping, Versions};
 pub use pipeline::config::Scalar;
 pub use plan::{Plan, Refusal};
 pub use settings::SqlSettings;

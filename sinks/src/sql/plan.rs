@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cell::Shape;
+use super::config::Versions;
 use super::table::{MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, Tables, quoted};
 
 /// What would be run, and what can't be.
@@ -57,6 +58,8 @@ pub(super) struct ExistingTable {
     /// Unique indexes and constraints over whole tables, by name.
     pub(super) uniques: BTreeMap<String, Vec<String>>,
     pub(super) indexes: Vec<String>,
+    /// The first columns of indexes over whole tables.
+    pub(super) indexed: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -67,6 +70,8 @@ pub(super) struct ExistingColumn {
     pub(super) full: String,
     pub(super) nullable: bool,
     pub(super) has_default: bool,
+    /// What the database puts where nothing is said, as an expression, where it can be had.
+    pub(super) default: Option<String>,
     /// Length in characters, where there is a limit.
     pub(super) length: Option<usize>,
     /// PostgreSQL's kind of type: `S` is text, `E` an enumeration.
@@ -81,6 +86,8 @@ pub(super) trait Dialect {
     fn migrations(&self) -> Vec<Vec<String>>;
     /// The type of a new column.
     fn column_type(&self, shape: Shape) -> String;
+    /// The type of an identity that the database fills, with all that makes it fill it.
+    fn generated_type(&self) -> &'static str;
     /// The types of Muster's own columns.
     fn own_types(&self) -> [&'static str; 3];
     /// The type of a column that says when a row was deleted.
@@ -111,6 +118,9 @@ pub(super) fn plan(tables: &Tables, catalog: &Catalog, dialect: &dyn Dialect) ->
 /// All columns of a table with their types: mapped, initial, soft delete, Muster's.
 fn wanted(tables: &Tables, table: &Table, catalog: &Catalog, dialect: &dyn Dialect) -> Vec<(String, String)> {
     let mut wanted = Vec::new();
+    if let Some(key) = table.generated() {
+        wanted.push((key.to_owned(), dialect.generated_type().to_owned()));
+    }
     for column in &table.columns {
         let own = dialect.column_type(column.shape);
         let of_parent = column.refers.as_ref().and_then(|entity| identity_type(tables, entity, catalog, dialect));
@@ -123,8 +133,10 @@ fn wanted(tables: &Tables, table: &Table, catalog: &Catalog, dialect: &dyn Diale
         let typ = value.map_or_else(|| dialect.moment_type().to_owned(), |value| literal_type(&value, dialect));
         wanted.push((column.to_owned(), typ));
     }
-    for (column, typ) in [MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH].into_iter().zip(dialect.own_types()) {
-        wanted.push((column.to_owned(), typ.to_owned()));
+    if table.versions == Versions::Column {
+        for (column, typ) in [MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH].into_iter().zip(dialect.own_types()) {
+            wanted.push((column.to_owned(), typ.to_owned()));
+        }
     }
     wanted
 }
@@ -144,7 +156,9 @@ fn identity_type(tables: &Tables, entity: &str, catalog: &Catalog, dialect: &dyn
     let parent = tables.of_entity(entity)?;
     let key = parent.key.as_ref()?;
     let existing = catalog.tables.get(&parent.name).and_then(|table| table.columns.get(key));
-    let shape = parent.columns.iter().find(|column| column.name == *key)?.shape;
+    let filled = parent.columns.iter().find(|column| column.name == *key);
+    // Numbers, where the database counts them.
+    let shape = filled.map_or(Shape::Long, |column| column.shape);
     Some(existing.map_or_else(|| dialect.column_type(shape), |column| column.full.clone()))
 }
 
@@ -152,7 +166,9 @@ fn create(plan: &mut Plan, tables: &Tables, table: &Table, catalog: &Catalog, di
     let mut lines = Vec::new();
     for (column, typ) in wanted(tables, table, catalog, dialect) {
         let is_identity = table.key.as_ref() == Some(&column);
-        let primary = if is_identity { " primary key not null" } else { "" };
+        // One that the database fills says so itself.
+        let is_filled = is_identity && table.generated().is_none();
+        let primary = if is_filled { " primary key not null" } else { "" };
         let references = references(tables, table, &column, dialect);
         lines.push(format!("    {} {typ}{primary}{references}", quoted(&column)));
     }
@@ -188,6 +204,12 @@ fn alter(
         let add = format!("alter table {} add column {} {typ}", dialect.table(&table.name), quoted(column));
         plan.statements.push(add);
     }
+    if let Some(key) = table.generated()
+        && existing.columns.get(key).is_some_and(|there| !there.has_default)
+    {
+        let reason = "no field fills it and it has no default; map a field, or let the database fill it";
+        refuse(plan, table, Some(key), reason.to_owned());
+    }
     for column in table.columns.iter().filter(|column| column.refers.is_none()) {
         let misfit = existing.columns.get(&column.name).and_then(|there| dialect.misfit(column.shape, there));
         if let Some(misfit) = misfit {
@@ -213,7 +235,8 @@ fn indexes(plan: &mut Plan, table: &Table, existing: Option<&ExistingTable>, dia
     if existing.is_some_and(|existing| existing.is_other) {
         return;
     }
-    if !has_unique(&[MUSTER_KEY]) {
+    let beside = table.versions == Versions::Side;
+    if !beside && !has_unique(&[MUSTER_KEY]) {
         let name = index_name("key", &table.name, &[]);
         plan.statements.push(dialect.create_index(true, &name, &table.name, &[MUSTER_KEY], None));
     }
@@ -228,9 +251,15 @@ fn indexes(plan: &mut Plan, table: &Table, existing: Option<&ExistingTable>, dia
     let columns: Vec<&str> = table.matching.iter().map(|place| &*table.columns[*place].name).collect();
     let name = index_name("match", &table.name, &columns);
     let is_there = existing.is_some_and(|existing| existing.indexes.contains(&name));
+    // Where nothing in the table tells ours from others, any index that narrows the search down will do.
+    let narrows = |existing: &ExistingTable| existing.indexed.iter().any(|first| columns.contains(&first.as_str()));
+    let is_there = is_there || (beside && existing.is_some_and(narrows));
+    // The primary key of a table of our own making.
+    let is_there = is_there || (beside && existing.is_none() && columns == table.key.as_deref().as_slice());
     if !columns.is_empty() && !is_there {
         let foreign = format!("{} is null", quoted(MUSTER_KEY));
-        plan.statements.push(dialect.create_index(false, &name, &table.name, &columns, Some(&foreign)));
+        let only = (!beside).then_some(foreign.as_str());
+        plan.statements.push(dialect.create_index(false, &name, &table.name, &columns, only));
     }
 }
 

@@ -8,7 +8,7 @@ use pipeline::config::{self, Place, Problem, Scalar, SecretRef, Section, Url, ki
 use schemas::Catalogue;
 
 use super::config::{CONNECT_TIMEOUT, CONNECTIONS, KEEP_DELETED, LOCK_TIMEOUT, PARK_LIMIT, STATEMENT_TIMEOUT};
-use super::config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping};
+use super::config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping, Versions};
 use super::table::{Subject, Tables};
 
 /// As the file has them: the password is only named.
@@ -22,8 +22,20 @@ pub struct SqlSettings {
 }
 
 /// The keys that the schemas can contradict.
-const COMPARED: [&str; 11] =
-    ["topic", "table", "key", "match", "columns", "owned", "initial", "keeps", "refers", "unique", "deleted_column"];
+const COMPARED: [&str; 12] = [
+    "topic",
+    "table",
+    "key",
+    "match",
+    "columns",
+    "owned",
+    "initial",
+    "keeps",
+    "refers",
+    "unique",
+    "deleted_column",
+    "versions",
+];
 
 /// Where rows are deleted softly, and nothing else is said.
 const DELETED_COLUMN: &str = "deleted_date";
@@ -35,6 +47,7 @@ impl SqlSettings {
         let mut config = SqlConfig::new(DatabaseUrl::new(String::new()), Vec::new());
         config.schema = s.string("schema").optional();
         config.on_delete = on_delete(s).unwrap_or(OnDelete::Hard);
+        config.versions = versions(s).unwrap_or(Versions::Column);
         config.alter = s.bool("alter").or(true);
         config.park_limit = s.duration("park_limit").or(PARK_LIMIT);
         config.connections = s.integer("connections", 1..=100).or(CONNECTIONS);
@@ -114,9 +127,14 @@ fn table(entity: String, s: &Section<'_>) -> TableMapping {
         keeps: s.string_map("keeps").or(BTreeMap::new()),
         refers: s.string_map("refers").or(BTreeMap::new()),
         on_delete: on_delete(s),
+        versions: versions(s),
         unique: s.list("unique", kinds::strings()).or(Vec::new()),
         entity,
     }
+}
+
+fn versions(s: &Section<'_>) -> Option<Versions> {
+    s.one_of("versions", &[("column", Versions::Column), ("side", Versions::Side)]).optional()
 }
 
 /// `on_delete`, and for soft deletes `deleted_column` and `deleted_value`.
@@ -164,6 +182,7 @@ mod tests {
             initial = { is_open = true, version = "2" }
             refers = { applicant_id = "applicant" }
             on_delete = "hard"
+            versions = "side"
             unique = [["applicant_id", "status_id"], ["id"]]
             "#,
         );
@@ -173,6 +192,7 @@ mod tests {
         assert_eq!(config.on_delete, OnDelete::Soft { column: "deleted_date".to_owned(), value: None });
         let [milestone] = &config.tables[..] else { panic!("one table") };
         assert_eq!((milestone.topic.as_str(), &milestone.on_delete), ("register.milestone", &Some(OnDelete::Hard)));
+        assert_eq!((config.versions, milestone.versions), (Versions::Column, Some(Versions::Side)));
         assert_eq!(milestone.initial["version"], Scalar::Text("2".to_owned()));
         assert_eq!(milestone.unique, [vec!["applicant_id", "status_id"], vec!["id"]]);
     }

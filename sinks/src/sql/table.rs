@@ -8,7 +8,7 @@ use schemas::{Catalogue, Key, Kind, Schema};
 
 use super::Partitions;
 use super::cell::{Cell, Shape};
-use super::config::{OnDelete, SqlConfig, TableMapping};
+use super::config::{OnDelete, SqlConfig, TableMapping, Versions};
 
 /// A topic, as far as the sink needs to know it.
 #[derive(Debug, Clone)]
@@ -96,6 +96,8 @@ pub(super) struct Table {
     pub(super) matching: Vec<usize>,
     pub(super) initial: Vec<(String, Cell)>,
     pub(super) on_delete: OnDelete,
+    /// Where it stands which rows are ours.
+    pub(super) versions: Versions,
     pub(super) unique: Vec<Vec<String>>,
 }
 
@@ -127,7 +129,7 @@ impl Tables {
             let mut found = Found { entity: &mapping.entity, all: &mut misfits };
             let topic = &mapping.topic;
             match subjects.iter().find(|subject| *subject.topic == *topic) {
-                Some(subject) => tables.push(Table::new(mapping, subject, &config.on_delete, &mut found)),
+                Some(subject) => tables.push(Table::new(mapping, subject, config, &mut found)),
                 None => found.all.push(Misfit {
                     entity: mapping.entity.clone(),
                     key: "topic",
@@ -206,7 +208,7 @@ fn parents_first(mut tables: Vec<Table>, misfits: &mut Vec<Misfit>) -> Vec<Table
 }
 
 impl Table {
-    fn new(mapping: &TableMapping, subject: &Subject, on_delete: &OnDelete, found: &mut Found<'_>) -> Self {
+    fn new(mapping: &TableMapping, subject: &Subject, target: &SqlConfig, found: &mut Found<'_>) -> Self {
         let table = &mapping.table;
         let schema = &subject.schema;
         let named: BTreeMap<String, String> = match &mapping.columns {
@@ -263,7 +265,6 @@ impl Table {
             ("owned", mapping.owned.as_ref().unwrap_or(&Vec::new())),
             ("keeps", &mapping.keeps.keys().cloned().collect()),
             ("refers", &mapping.refers.keys().cloned().collect()),
-            ("key", &mapping.key.iter().cloned().collect()),
             ("unique", &mapping.unique.concat()),
         ] {
             for name in names.iter().filter(|name| !is_mapped(name)) {
@@ -271,7 +272,14 @@ impl Table {
                 found.unknown(key, format!("names {table}.{name}, which no field fills"), name, columns);
             }
         }
-        let on_delete = mapping.on_delete.clone().unwrap_or_else(|| on_delete.clone());
+        let versions = mapping.versions.unwrap_or(target.versions);
+        if versions == Versions::Side && mapping.key.is_none() {
+            found.report(
+                "versions",
+                format!("{table} has no `key`, by which rows are known that have no column of ours"),
+            );
+        }
+        let on_delete = mapping.on_delete.clone().unwrap_or_else(|| target.on_delete.clone());
         if let OnDelete::Soft { column, .. } = &on_delete
             && is_mapped(column)
         {
@@ -287,8 +295,14 @@ impl Table {
             matching,
             initial: mapping.initial.iter().map(|(column, value)| (column.clone(), Cell::from(value))).collect(),
             on_delete,
+            versions,
             unique: mapping.unique.clone(),
         }
+    }
+
+    /// The column of the table's own identity, where the database fills it and no field does.
+    pub(super) fn generated(&self) -> Option<&str> {
+        self.key.as_deref().filter(|key| self.columns.iter().all(|column| column.name != *key))
     }
 
     /// Columns that refer, with their parents' entities.
@@ -344,7 +358,7 @@ impl Table {
     }
 }
 
-/// Ours in every table: the entity's key, the version and the hash that were written.
+/// Ours in every table that has room for them: the entity's key, the version and the hash that were written.
 pub(super) const MUSTER_KEY: &str = "muster_key";
 pub(super) const MUSTER_VERSION: &str = "muster_version";
 pub(super) const MUSTER_HASH: &str = "muster_hash";

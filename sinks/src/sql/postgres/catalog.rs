@@ -9,15 +9,18 @@ const COLUMNS: &str = "select c.relname::text, c.relkind in ('r', 'p'), a.attnam
         format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), not a.attnotnull,
         a.atthasdef or a.attidentity <> '',
         case when a.atttypid in ('varchar'::regtype, 'bpchar'::regtype) and a.atttypmod > 4 then a.atttypmod - 4 end,
-        t.typcategory::text
+        t.typcategory::text,
+        case when a.attidentity <> '' then format('nextval(%L::regclass)', pg_get_serial_sequence(c.oid::regclass::text, a.attname))
+            else pg_get_expr(d.adbin, d.adrelid) end
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     join pg_type t on t.oid = a.atttypid
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where n.nspname = $1 and c.relname = any($2) and c.relkind in ('r', 'p', 'v', 'm', 'f')";
 
-const INDEXES: &str = "select c.relname::text, i.relname::text,
-        x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null,
+const INDEXES: &str = "select c.relname::text, i.relname::text, x.indisunique,
+        x.indisvalid and x.indpred is null and x.indexprs is null,
         array(select a.attname::text from unnest(x.indkey) with ordinality k (attnum, place)
             join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum
             where k.place <= x.indnkeyatts order by k.place)
@@ -40,14 +43,19 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str, tables: &T
             has_default: row.try_get(6)?,
             length: row.try_get::<Option<i32>, _>(7)?.and_then(|length| usize::try_from(length).ok()),
             category: row.try_get::<String, _>(8)?.chars().next().unwrap_or('X'),
+            default: row.try_get(9)?,
         };
         table.columns.insert(row.try_get(2)?, column);
     }
     for row in sqlx::query(INDEXES).bind(schema).bind(&names).fetch_all(&mut *connection).await? {
         let table = catalog.tables.entry(row.try_get(0)?).or_default();
         let index: String = row.try_get(1)?;
-        if row.try_get(2)? {
-            table.uniques.insert(index.clone(), row.try_get(3)?);
+        let columns: Vec<String> = row.try_get(4)?;
+        if row.try_get(3)? {
+            table.indexed.extend(columns.first().cloned());
+            if row.try_get(2)? {
+                table.uniques.insert(index.clone(), columns);
+            }
         }
         table.indexes.push(index);
     }

@@ -2,10 +2,12 @@
 //! one statement serves every batch size and whatever types somebody's tables have.
 
 mod about;
+mod beside;
 mod catalog;
 pub(super) mod dialect;
 mod failure;
 mod parked;
+mod place;
 mod rows;
 mod transaction;
 

@@ -6,35 +6,14 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres};
 
+use super::beside;
+use super::place::Place;
+
 use crate::sql::cell::{Cell, hex};
-use crate::sql::plan::Catalog;
 use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
 use crate::sql::transaction::Pending;
 
-type Statement<'q> = Query<'q, Postgres, PgArguments>;
-
-/// A table and the types its columns have.
-pub(super) struct Place<'a> {
-    pub(super) schema: &'a str,
-    pub(super) known: &'a Catalog,
-    pub(super) table: &'a Table,
-}
-
-impl Place<'_> {
-    pub(super) fn name(&self) -> String {
-        format!("{}.{}", quoted(self.schema), quoted(&self.table.name))
-    }
-
-    /// The type to cast a column's text to: without length, since an explicit cast to `varchar(9)` would cut.
-    fn cast(&self, column: &str) -> &str {
-        let columns = self.known.tables.get(&self.table.name).map(|table| &table.columns);
-        columns.and_then(|columns| columns.get(column)).map_or("text", |column| column.cast.as_str())
-    }
-
-    fn columns(&self, places: &[usize]) -> impl Iterator<Item = &str> {
-        places.iter().map(|place| self.table.columns[*place].name.as_str())
-    }
-}
+pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 /// As PostgreSQL reads it, whatever the column's type.
 pub(super) fn text(cell: &Cell) -> Option<String> {
@@ -54,7 +33,7 @@ fn column_of(rows: &[&&Pending], place: usize) -> Vec<Option<String>> {
     rows.iter().map(|row| row.cells().get(place).and_then(text)).collect()
 }
 
-fn keys(rows: &[&&Pending]) -> Vec<String> {
+pub(super) fn keys(rows: &[&&Pending]) -> Vec<String> {
     rows.iter().map(|row| row.item.key.as_str().to_owned()).collect()
 }
 
@@ -67,72 +46,107 @@ pub(super) async fn upsert(
     place: &Place<'_>,
     rows: &[&Pending],
 ) -> Result<u64, sqlx::Error> {
+    if place.is_beside() {
+        return beside::upsert(connection, place, rows).await;
+    }
     let mut written = 0;
     for forced in [false, true] {
         let rows: Vec<&&Pending> = rows.iter().filter(|row| row.item.forced == forced).collect();
         if rows.is_empty() {
             continue;
         }
-        let mut statement: Statement<'_> = sqlx::query(AssertSqlSafe(upsert_sql(place, forced)));
-        for column in 0..place.table.columns.len() {
-            statement = statement.bind(column_of(&rows, column));
-        }
-        statement = statement
-            .bind(keys(&rows))
-            .bind(rows.iter().map(|row| row.item.version).collect::<Vec<_>>())
-            .bind(rows.iter().map(|row| row.item.hash.clone()).collect::<Vec<_>>());
-        for (_, value) in &place.table.initial {
-            statement = statement.bind(text(value));
-        }
-        for value in place.table.columns.iter().filter_map(|column| column.keeps.as_ref()) {
-            statement = statement.bind(value.clone());
-        }
+        let statement = bind_rows(sqlx::query(AssertSqlSafe(upsert_sql(place, forced))), place.table, &rows);
+        let statement = bind_kept(bind_initial(statement, place.table), place.table);
         written += statement.execute(&mut *connection).await?.rows_affected();
     }
     Ok(written)
 }
 
-fn upsert_sql(place: &Place<'_>, forced: bool) -> String {
-    let table = place.table;
-    let width = table.columns.len();
-    let columns = table.columns.iter().map(|column| column.name.as_str());
-    let initial = table.initial.iter().map(|(column, _)| column.as_str());
-    let all = columns.chain([MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH]).chain(initial).map(quoted);
-    let all = all.collect::<Vec<_>>().join(", ");
+/// One array for each column, then keys, versions and hashes: what [`source`] takes.
+pub(super) fn bind_rows<'q>(mut statement: Statement<'q>, table: &Table, rows: &[&&Pending]) -> Statement<'q> {
+    for column in 0..table.columns.len() {
+        statement = statement.bind(column_of(rows, column));
+    }
+    statement
+        .bind(keys(rows))
+        .bind(rows.iter().map(|row| row.item.version).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.item.hash.clone()).collect::<Vec<_>>())
+}
 
-    let arrays = (1..=width + 1).map(|n| format!("${n}::text[]"));
-    let arrays = arrays.chain([format!("${}::bigint[]", width + 2), format!("${}::text[]", width + 3)]);
+pub(super) fn bind_initial<'q>(statement: Statement<'q>, table: &Table) -> Statement<'q> {
+    table.initial.iter().fold(statement, |statement, (_, value)| statement.bind(text(value)))
+}
+
+/// What [`set`] takes.
+pub(super) fn bind_kept<'q>(statement: Statement<'q>, table: &Table) -> Statement<'q> {
+    let kept = table.columns.iter().filter_map(|column| column.keeps.as_ref());
+    kept.fold(statement, |statement, value| statement.bind(value.clone()))
+}
+
+/// How many parameters [`bind_rows`] binds.
+pub(super) fn width(table: &Table) -> usize {
+    table.columns.len() + 3
+}
+
+/// The rows as they are bound: `s`, with `c0`, `c1` … as text, and `key`, `version`, `hash`.
+pub(super) fn source(table: &Table) -> String {
+    let columns = table.columns.len();
+    let arrays = (1..=columns + 1).map(|n| format!("${n}::text[]"));
+    let arrays = arrays.chain([format!("${}::bigint[]", columns + 2), format!("${}::text[]", columns + 3)]);
     let arrays = arrays.collect::<Vec<_>>().join(", ");
-    let names = (0..width).map(|n| format!("c{n}")).chain(["key".into(), "version".into(), "hash".into()]);
-    let names = names.collect::<Vec<_>>().join(", ");
-    let cast = |column: &str, value: String| format!("{value}::{}", place.cast(column));
-    let values = table.columns.iter().enumerate().map(|(n, column)| cast(&column.name, format!("s.c{n}")));
-    let values = values.chain(["s.key".into(), "s.version".into(), "s.hash".into()]);
-    let constants = table.initial.iter().enumerate();
-    let constants = constants.map(|(n, (column, _))| cast(column, format!("${}::text", width + 4 + n)));
-    let values = values.chain(constants).collect::<Vec<_>>().join(", ");
+    let names = (0..columns).map(|n| format!("c{n}")).chain(["key".into(), "version".into(), "hash".into()]);
+    format!("unnest({arrays}) as s ({})", names.collect::<Vec<_>>().join(", "))
+}
 
-    let owned =
-        table.columns.iter().filter(|column| column.owned).map(|column| (&*column.name, column.keeps.is_some()));
-    let mut kept = width + 3 + table.initial.len();
-    let set = owned.chain([(MUSTER_VERSION, false), (MUSTER_HASH, false)]).map(|(column, keeps)| {
-        let name = quoted(column);
-        if !keeps {
-            return format!("{name} = excluded.{name}");
+/// The columns' names, and their values as their types want them: those of fields, then those set on insert.
+pub(super) fn filled(place: &Place<'_>) -> Vec<(String, String)> {
+    let cast = |column: &str, value: String| (quoted(column), format!("{value}::{}", place.cast(column)));
+    let table = place.table;
+    let columns = table.columns.iter().enumerate().map(|(n, column)| cast(&column.name, format!("s.c{n}")));
+    let first = width(table) + 1;
+    let initial = table.initial.iter().enumerate();
+    let initial = initial.map(|(n, (column, _))| cast(column, format!("${}::text", first + n)));
+    columns.chain(initial).collect()
+}
+
+/// What becomes of the owned columns of a row `t` that is there. `new`: where the new values are; the kept values are
+/// bound behind `bound` others.
+pub(super) fn set(table: &Table, new: &str, bound: usize) -> Vec<String> {
+    let mut kept = bound;
+    let owned = table.columns.iter().filter(|column| column.owned);
+    let set = owned.map(|column| {
+        let name = quoted(&column.name);
+        if column.keeps.is_none() {
+            return format!("{name} = {new}.{name}");
         }
         kept += 1;
-        let stays = format!("excluded.{name} is null and t.{name}::text = ${kept}::text");
-        format!("{name} = case when {stays} then t.{name} else excluded.{name} end")
+        let stays = format!("{new}.{name} is null and t.{name}::text = ${kept}::text");
+        format!("{name} = case when {stays} then t.{name} else {new}.{name} end")
     });
     let back = table.soft().map(|(column, _)| format!("{} = null", quoted(column)));
-    let set = set.chain(back).collect::<Vec<_>>().join(", ");
+    set.chain(back).collect()
+}
+
+fn upsert_sql(place: &Place<'_>, forced: bool) -> String {
+    let table = place.table;
+    let (mut columns, mut values): (Vec<String>, Vec<String>) = filled(place).into_iter().unzip();
+    let own = [(MUSTER_KEY, "s.key"), (MUSTER_VERSION, "s.version"), (MUSTER_HASH, "s.hash")];
+    for (column, value) in own {
+        columns.push(quoted(column));
+        values.push(value.to_owned());
+    }
+    let mut set = set(table, "excluded", width(table) + table.initial.len());
+    set.extend([MUSTER_VERSION, MUSTER_HASH].map(|column| format!("{0} = excluded.{0}", quoted(column))));
     let version = quoted(MUSTER_VERSION);
     let guard = if forced { "" } else { &format!(" where t.{version} is null or excluded.{version} > t.{version}") };
     format!(
-        "insert into {} as t ({all}) select {values} from unnest({arrays}) as s ({names}) \
-         on conflict ({}) do update set {set}{guard}",
+        "insert into {} as t ({}) select {} from {} on conflict ({}) do update set {}{guard}",
         place.name(),
+        columns.join(", "),
+        values.join(", "),
+        source(table),
         quoted(MUSTER_KEY),
+        set.join(", "),
     )
 }
 
@@ -159,7 +173,7 @@ fn same(place: &Place<'_>, likeness: &Likeness) -> String {
         }
     };
     let conditions = likeness.iter().enumerate().map(one);
-    conditions.chain([format!("t.{} is null", quoted(MUSTER_KEY))]).collect::<Vec<_>>().join(" and ")
+    conditions.chain([place.is_foreign()]).collect::<Vec<_>>().join(" and ")
 }
 
 fn matching_arrays(likeness: &Likeness) -> (String, String) {
@@ -182,11 +196,14 @@ pub(super) async fn candidates(
     rows: &[&Pending],
 ) -> Result<Vec<u8>, sqlx::Error> {
     let name = place.name();
-    let order = place.columns(&place.table.matching).map(quoted).collect::<Vec<_>>().join(", ");
-    // The order makes the planner take the index of foreign rows, however little it knows of the table.
-    let foreign = format!("select 1 from {name} where {} is null order by {order} limit 1", quoted(MUSTER_KEY));
-    if sqlx::query(AssertSqlSafe(foreign)).fetch_optional(&mut *connection).await?.is_none() {
-        return Ok(vec![0; rows.len()]);
+    // The order makes the planner take the index of foreign rows, however little it knows of the table. Where versions
+    // are beside there is no such index, and to look for a foreign row would be to look at all.
+    if !place.is_beside() {
+        let order = place.columns(&place.table.matching).map(quoted).collect::<Vec<_>>().join(", ");
+        let foreign = format!("select 1 from {name} t where {} order by {order} limit 1", place.is_foreign());
+        if sqlx::query(AssertSqlSafe(foreign)).fetch_optional(&mut *connection).await?.is_none() {
+            return Ok(vec![0; rows.len()]);
+        }
     }
     let mut found: BTreeMap<usize, u8> = BTreeMap::new();
     for (likeness, rows) in by_likeness(place.table, rows) {
@@ -217,12 +234,12 @@ pub(super) async fn adopt(
     let mut adopted = 0;
     for (likeness, rows) in by_likeness(place.table, rows) {
         let (arrays, names) = matching_arrays(&likeness);
-        let sql = format!(
-            "update {} t set {} = s.key from unnest($1::text[]{arrays}) as s (key{names}) where {}",
-            place.name(),
-            quoted(MUSTER_KEY),
-            same(place, &likeness),
-        );
+        let source = format!("unnest($1::text[]{arrays}) as s (key{names})");
+        let same = same(place, &likeness);
+        let sql = match place.is_beside() {
+            true => beside::adopt_sql(place, &source, &same),
+            false => format!("update {} t set {} = s.key from {source} where {same}", place.name(), quoted(MUSTER_KEY)),
+        };
         let rows: Vec<&&Pending> = rows.iter().collect();
         let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)), &likeness, &rows);
         adopted += statement.execute(&mut *connection).await?.rows_affected();
@@ -237,7 +254,7 @@ pub(super) async fn vacate(
     rows: &[&Pending],
 ) -> Result<(), sqlx::Error> {
     let set = place.table.contested().map(|column| format!("{} = null", quoted(column))).collect::<Vec<_>>().join(", ");
-    let sql = format!("update {} set {set} where {} = any($1)", place.name(), quoted(MUSTER_KEY));
+    let sql = format!("update {} t set {set} where {}", place.name(), place.has_key_in("$1"));
     let rows: Vec<&&Pending> = rows.iter().collect();
     sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)).execute(connection).await?;
     Ok(())
@@ -249,24 +266,30 @@ pub(super) async fn delete(
     rows: &[&Pending],
 ) -> Result<(), sqlx::Error> {
     let name = place.name();
-    let key = quoted(MUSTER_KEY);
     let rows: Vec<&&Pending> = rows.iter().collect();
     let Some((column, value)) = place.table.soft() else {
-        let sql = format!("delete from {name} where {key} = any($1)");
-        sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)).execute(connection).await?;
+        let sql = format!("delete from {name} t where {}", place.has_key_in("$1"));
+        sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)).execute(&mut *connection).await?;
+        if place.is_beside() {
+            beside::forget(connection, place, keys(&rows)).await?;
+        }
         return Ok(());
     };
     let now = match &value {
         None => "now()".to_owned(),
         Some(_) => format!("$3::text::{}", place.cast(column)),
     };
-    let sql = format!(
-        "update {name} t set {} = {now}, {} = s.version, {} = '{GONE}' \
-         from unnest($1::text[], $2::bigint[]) as s (key, version) where t.{key} = s.key",
-        quoted(column),
-        quoted(MUSTER_VERSION),
-        quoted(MUSTER_HASH),
-    );
+    let set = format!("{} = {now}", quoted(column));
+    let sql = match place.is_beside() {
+        true => beside::retire_sql(place, &set),
+        false => format!(
+            "update {name} t set {set}, {} = s.version, {} = '{GONE}' \
+             from unnest($1::text[], $2::bigint[]) as s (key, version) where t.{} = s.key",
+            quoted(MUSTER_VERSION),
+            quoted(MUSTER_HASH),
+            quoted(MUSTER_KEY),
+        ),
+    };
     let versions: Vec<i64> = rows.iter().map(|row| row.item.version).collect();
     let mut statement: Statement<'_> = sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)).bind(versions);
     if let Some(value) = &value {

@@ -13,11 +13,12 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::failure::failure;
 use super::parked;
-use super::rows::{self, Place};
+use super::place::{Ours, Place};
+use super::rows;
 use crate::sql::cell::Cell;
 use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
 use crate::sql::plan::Catalog;
-use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
+use crate::sql::table::{GONE, Table, quoted};
 use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Transaction};
 
 pub(super) struct Open {
@@ -31,6 +32,10 @@ pub(super) struct Open {
 impl Open {
     fn wrong(&self, error: sqlx::Error) -> Failure {
         failure(&self.errors, error)
+    }
+
+    fn ours(&self, table: &Table) -> Ours {
+        place(&self.component, &self.schema, &self.known, table).ours()
     }
 
     async fn raw(&mut self, sql: &'static str) -> Result<(), Failure> {
@@ -50,6 +55,11 @@ impl Open {
             },
         }
     }
+}
+
+/// Apart from the transaction, which is borrowed by what runs in it.
+fn place<'a>(component: &'a str, schema: &'a str, known: &'a Catalog, table: &'a Table) -> Place<'a> {
+    Place { component, schema, known, table }
 }
 
 fn offset_row(row: &PgRow) -> Result<OffsetRow, sqlx::Error> {
@@ -118,18 +128,15 @@ impl Transaction for Open {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
+        let Ours { from, key, version, hash } = self.ours(table);
         let own = |table: &str| {
             format!("(select x.version from {table} x where x.component = $2 and x.topic = $3 and x.key = s.key)")
         };
         let sql = format!(
-            "select s.key, (select array[e.{version}::text, e.{hash}] from {table} e where e.{key} = s.key), {}, {}
+            "select s.key, (select array[{version}::text, {hash}] from {from} where {key} = s.key), {}, {}
             from unnest($1::text[]) as s (key)",
             own("muster.deleted"),
             own("muster.parked"),
-            key = quoted(MUSTER_KEY),
-            version = quoted(MUSTER_VERSION),
-            hash = quoted(MUSTER_HASH),
-            table = Place { schema: &self.schema, known: &self.known, table }.name(),
         );
         let statement = sqlx::query(AssertSqlSafe(sql)).bind(keys).bind(&*self.component).bind(table.topic());
         let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
@@ -146,12 +153,8 @@ impl Transaction for Open {
 
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure> {
         let Some(identity) = &parent.key else { return Ok(HashMap::new()) };
-        let sql = format!(
-            "select {key}, {}::text from {} where {key} = any($1)",
-            quoted(identity),
-            Place { schema: &self.schema, known: &self.known, table: parent }.name(),
-            key = quoted(MUSTER_KEY),
-        );
+        let Ours { from, key, .. } = self.ours(parent);
+        let sql = format!("select {key}, t.{}::text from {from} where {key} = any($1)", quoted(identity));
         let rows = sqlx::query_as::<_, (String, Option<String>)>(AssertSqlSafe(sql)).bind(keys);
         let rows = rows.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         // A row without an identity can't be referred to.
@@ -159,12 +162,12 @@ impl Transaction for Open {
     }
 
     async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure> {
-        let place = Place { schema: &self.schema, known: &self.known, table };
+        let place = place(&self.component, &self.schema, &self.known, table);
         rows::candidates(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
     }
 
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
-        let place = Place { schema: &self.schema, known: &self.known, table };
+        let place = place(&self.component, &self.schema, &self.known, table);
         let wrong = |error| failure(&self.errors, error);
         if operation == Operation::Delete {
             return rows::delete(&mut self.tx, &place, rows).await.map_err(wrong);
@@ -184,7 +187,7 @@ impl Transaction for Open {
     }
 
     async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
-        let place = Place { schema: &self.schema, known: &self.known, table };
+        let place = place(&self.component, &self.schema, &self.known, table);
         rows::vacate(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
     }
 
@@ -288,18 +291,15 @@ impl Transaction for Open {
     }
 
     async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
+        let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
         let sql = format!(
-            "(select {key} as key, {version} as version, {hash} as hash, 1 as place from {table}
+            "(select {key} as key, {version} as version, {hash} as hash, 1 as place from {from}
                 where {key} {behind} $1 and {hash} is distinct from '{GONE}' order by {key} limit $2)
             union all
             (select key, version, hash, 0 from muster.parked
                 where component = $3 and topic = $4 and key {behind} $1 and body is not null order by key limit $2)
-            order by key, place limit $2",
-            key = quoted(MUSTER_KEY),
-            version = quoted(MUSTER_VERSION),
-            hash = quoted(MUSTER_HASH),
-            table = Place { schema: &self.schema, known: &self.known, table }.name(),
+            order by key, place limit $2"
         );
         let statement = sqlx::query_as::<_, (String, i64, Option<String>, i32)>(AssertSqlSafe(sql))
             .bind(after.unwrap_or_default())

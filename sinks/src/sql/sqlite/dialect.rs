@@ -7,9 +7,10 @@ use crate::sql::table::quoted;
 pub(super) struct Sqlite;
 
 /// Each entry is one version, for ever: what has been released is never changed, only followed by another.
-const MIGRATIONS: &[&[&str]] = &[&[
-    "create table muster_sink_migrations (version integer primary key, at integer not null)",
-    "create table muster_offsets (
+const MIGRATIONS: &[&[&str]] = &[
+    &[
+        "create table muster_sink_migrations (version integer primary key, at integer not null)",
+        "create table muster_offsets (
     component text not null,
     topic text not null,
     partition integer not null,
@@ -20,7 +21,7 @@ const MIGRATIONS: &[&[&str]] = &[&[
     sweeping integer not null,
     primary key (component, topic, partition)
 ) without rowid",
-    "create table muster_parked (
+        "create table muster_parked (
     component text not null,
     topic text not null,
     key text not null,
@@ -37,8 +38,8 @@ const MIGRATIONS: &[&[&str]] = &[&[
     hopeless integer not null,
     primary key (component, topic, key)
 )",
-    "create index muster_parked_next on muster_parked (component, attempts, since)",
-    "create table muster_deleted (
+        "create index muster_parked_next on muster_parked (component, attempts, since)",
+        "create table muster_deleted (
     component text not null,
     topic text not null,
     key text not null,
@@ -47,8 +48,21 @@ const MIGRATIONS: &[&[&str]] = &[&[
     at integer not null,
     primary key (component, topic, key)
 ) without rowid",
-    "create index muster_deleted_at on muster_deleted (at)",
-]];
+        "create index muster_deleted_at on muster_deleted (at)",
+    ],
+    &[
+        "create table muster_rows (
+    component text not null,
+    topic text not null,
+    key text not null,
+    identity text not null,
+    version integer,
+    hash text,
+    primary key (component, topic, key)
+) without rowid",
+        "create index muster_rows_identity on muster_rows (component, topic, identity)",
+    ],
+];
 
 impl Dialect for Sqlite {
     fn table(&self, name: &str) -> String {
@@ -80,6 +94,10 @@ impl Dialect for Sqlite {
             | Shape::Json => "text",
         }
         .to_owned()
+    }
+
+    fn generated_type(&self) -> &'static str {
+        "integer primary key"
     }
 
     fn own_types(&self) -> [&'static str; 3] {

@@ -1,7 +1,9 @@
 //! SQLite: one file, one writer at a time. Lists travel as JSON text (`json_each`), rows as multi-row `VALUES`.
 
+mod beside;
 mod dialect;
 mod failure;
+mod place;
 mod rows;
 mod transaction;
 
@@ -110,6 +112,7 @@ async fn existing(connection: &mut SqliteConnection, name: &str, is_other: bool)
             full,
             nullable: !row.try_get::<bool, _>(2)?,
             has_default: row.try_get::<bool, _>(3)? || is_row_id,
+            default: None,
             length: None,
             category: 'S',
         };
@@ -121,10 +124,13 @@ async fn existing(connection: &mut SqliteConnection, name: &str, is_other: bool)
         .await?;
     for row in indexes {
         let index: String = row.try_get(0)?;
-        if row.try_get::<bool, _>(1)? && !row.try_get::<bool, _>(2)? {
+        if !row.try_get::<bool, _>(2)? {
             let sql = format!("select coalesce(name, '') from pragma_index_info({})", quoted(&index));
-            let columns = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
-            table.uniques.insert(index.clone(), columns);
+            let columns: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
+            table.indexed.extend(columns.first().cloned());
+            if row.try_get(1)? {
+                table.uniques.insert(index.clone(), columns);
+            }
         }
         table.indexes.push(index);
     }

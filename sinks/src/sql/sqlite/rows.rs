@@ -3,11 +3,13 @@
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, query::Query};
 
+use super::beside;
+use super::place::Place;
 use crate::sql::cell::Cell;
 use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
 use crate::sql::transaction::Pending;
 
-type Statement<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
+pub(super) type Statement<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
 
 /// SQLite takes 32,766 parameters; longer statements only cost memory.
 const MAX_PARAMETERS: usize = 8_000;
@@ -28,9 +30,13 @@ pub(super) fn bound<'q>(statement: Statement<'q>, cell: &Cell) -> Statement<'q> 
 /// How many of `rows` were written; fewer means that something else has written newer ones.
 pub(super) async fn upsert(
     connection: &mut SqliteConnection,
-    table: &Table,
+    place: &Place<'_>,
     rows: &[&Pending],
 ) -> Result<u64, sqlx::Error> {
+    if place.is_beside() {
+        return beside::upsert(connection, place, rows).await;
+    }
+    let table = place.table;
     let mut written = 0;
     for forced in [false, true] {
         let rows: Vec<&&Pending> = rows.iter().filter(|row| row.item.forced == forced).collect();
@@ -44,62 +50,80 @@ pub(super) async fn upsert(
                 let item = &row.item;
                 statement = statement.bind(item.key.as_str().to_owned()).bind(item.version).bind(item.hash.clone());
             }
-            for value in table.columns.iter().filter_map(|column| column.keeps.as_ref()) {
-                statement = statement.bind(value.clone());
-            }
-            written += statement.execute(&mut *connection).await?.rows_affected();
+            written += bind_kept(statement, table).execute(&mut *connection).await?.rows_affected();
         }
     }
     Ok(written)
+}
+
+/// What [`set`] takes.
+pub(super) fn bind_kept<'q>(statement: Statement<'q>, table: &Table) -> Statement<'q> {
+    let kept = table.columns.iter().filter_map(|column| column.keeps.as_ref());
+    kept.fold(statement, |statement, value| statement.bind(value.clone()))
 }
 
 fn width(table: &Table) -> usize {
     table.columns.len() + table.initial.len() + 3
 }
 
-fn upsert_sql(table: &Table, rows: usize, forced: bool) -> String {
-    let name = quoted(&table.name);
+/// The columns that get a value when a row is inserted, quoted: those of fields, then those set once.
+pub(super) fn filled(table: &Table) -> Vec<String> {
     let columns = table.columns.iter().map(|column| column.name.as_str());
-    let initial = table.initial.iter().map(|(column, _)| column.as_str());
-    let all = columns.chain(initial).chain([MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH]);
-    let all = all.map(quoted).collect::<Vec<_>>().join(", ");
-    let row = format!("({})", vec!["?"; width(table)].join(", "));
-    let values = vec![row; rows].join(", ");
-    let owned =
-        table.columns.iter().filter(|column| column.owned).map(|column| (&*column.name, column.keeps.is_some()));
-    let set = owned.chain([(MUSTER_VERSION, false), (MUSTER_HASH, false)]).map(|(column, keeps)| {
-        let column = quoted(column);
-        if !keeps {
-            return format!("{column} = excluded.{column}");
+    columns.chain(table.initial.iter().map(|(column, _)| column.as_str())).map(quoted).collect()
+}
+
+/// What becomes of the owned columns of a row `t` that is there. `new`: where the new values are. The kept values are
+/// parameters, in order.
+pub(super) fn set(table: &Table, new: &str) -> Vec<String> {
+    let owned = table.columns.iter().filter(|column| column.owned);
+    let set = owned.map(|column| {
+        let name = quoted(&column.name);
+        if column.keeps.is_none() {
+            return format!("{name} = {new}.{name}");
         }
-        let stays = format!("excluded.{column} is null and {name}.{column} = ?");
-        format!("{column} = case when {stays} then {name}.{column} else excluded.{column} end")
+        let stays = format!("{new}.{name} is null and t.{name} = ?");
+        format!("{name} = case when {stays} then t.{name} else {new}.{name} end")
     });
     let back = table.soft().map(|(column, _)| format!("{} = null", quoted(column)));
-    let set = set.chain(back).collect::<Vec<_>>().join(", ");
-    let guard = if forced {
-        String::new()
-    } else {
-        let held = format!("{name}.{}", quoted(MUSTER_VERSION));
-        format!(" where {held} is null or excluded.{} > {held}", quoted(MUSTER_VERSION))
-    };
-    let conflict = format!("on conflict ({}) do update set {set}{guard}", quoted(MUSTER_KEY));
-    format!("insert into {name} ({all}) values {values} {conflict}")
+    set.chain(back).collect()
+}
+
+fn upsert_sql(table: &Table, rows: usize, forced: bool) -> String {
+    let name = quoted(&table.name);
+    let own = [MUSTER_KEY, MUSTER_VERSION, MUSTER_HASH].map(quoted);
+    let all = filled(table).into_iter().chain(own).collect::<Vec<_>>().join(", ");
+    let row = format!("({})", vec!["?"; width(table)].join(", "));
+    let values = vec![row; rows].join(", ");
+    let mut set = set(table, "excluded");
+    set.extend([MUSTER_VERSION, MUSTER_HASH].map(|column| format!("{0} = excluded.{0}", quoted(column))));
+    let version = quoted(MUSTER_VERSION);
+    let guard = if forced { "" } else { &format!(" where t.{version} is null or excluded.{version} > t.{version}") };
+    let conflict = format!("on conflict ({}) do update set {}{guard}", quoted(MUSTER_KEY), set.join(", "));
+    format!("insert into {name} as t ({all}) values {values} {conflict}")
 }
 
 /// The places of the columns by which the row is recognised, and the condition that takes their values.
 fn likeness(table: &Table, row: &Pending) -> (Vec<usize>, String) {
     let places = table.recognised_by(row.cells());
-    let conditions = places.iter().map(|place| format!("{} is ?", quoted(&table.columns[*place].name)));
+    let conditions = places.iter().map(|place| format!("t.{} is ?", quoted(&table.columns[*place].name)));
     let conditions = conditions.collect::<Vec<_>>().join(" and ");
     (places, conditions)
 }
 
 /// Makes somebody else's row ours. Answers how many rows it was.
-pub(super) async fn adopt(connection: &mut SqliteConnection, table: &Table, row: &Pending) -> Result<u64, sqlx::Error> {
-    let (places, matching) = likeness(table, row);
-    let key = quoted(MUSTER_KEY);
-    let sql = format!("update {} set {key} = ? where {key} is null and {matching}", quoted(&table.name));
+pub(super) async fn adopt(
+    connection: &mut SqliteConnection,
+    place: &Place<'_>,
+    row: &Pending,
+) -> Result<u64, sqlx::Error> {
+    let (places, matching) = likeness(place.table, row);
+    let foreign = place.is_foreign();
+    let sql = match place.is_beside() {
+        true => beside::adopt_sql(place, &format!("{foreign} and {matching}")),
+        false => {
+            format!("update {} as t set {} = ? where {foreign} and {matching}", place.name(), quoted(MUSTER_KEY))
+        }
+    };
     let mut statement = sqlx::query(AssertSqlSafe(sql)).bind(row.item.key.as_str().to_owned());
     for place in places {
         statement = bound(statement, &row.cells()[place]);
@@ -110,20 +134,22 @@ pub(super) async fn adopt(connection: &mut SqliteConnection, table: &Table, row:
 /// How many rows each could adopt, up to 2.
 pub(super) async fn candidates(
     connection: &mut SqliteConnection,
-    table: &Table,
+    place: &Place<'_>,
     rows: &[&Pending],
 ) -> Result<Vec<u8>, sqlx::Error> {
-    let name = quoted(&table.name);
-    let key = quoted(MUSTER_KEY);
-    let foreign = format!("select exists (select 1 from {name} where {key} is null)");
-    let has_foreign_rows: bool = sqlx::query_scalar(AssertSqlSafe(foreign)).fetch_one(&mut *connection).await?;
-    if !has_foreign_rows {
-        return Ok(vec![0; rows.len()]);
+    let (name, is_foreign) = (place.name(), place.is_foreign());
+    // Where versions are beside, no index knows of foreign rows, and to look for one would be to look at all.
+    if !place.is_beside() {
+        let foreign = format!("select exists (select 1 from {name} t where {is_foreign})");
+        let has_foreign_rows: bool = sqlx::query_scalar(AssertSqlSafe(foreign)).fetch_one(&mut *connection).await?;
+        if !has_foreign_rows {
+            return Ok(vec![0; rows.len()]);
+        }
     }
     let mut counts = Vec::with_capacity(rows.len());
     for row in rows {
-        let (places, matching) = likeness(table, row);
-        let sql = format!("select count(*) from (select 1 from {name} where {key} is null and {matching} limit 2)");
+        let (places, matching) = likeness(place.table, row);
+        let sql = format!("select count(*) from (select 1 from {name} t where {is_foreign} and {matching} limit 2)");
         let mut statement = sqlx::query(AssertSqlSafe(sql));
         for place in places {
             statement = bound(statement, &row.cells()[place]);
@@ -137,37 +163,47 @@ pub(super) async fn candidates(
 /// Empties the contested columns.
 pub(super) async fn vacate(
     connection: &mut SqliteConnection,
-    table: &Table,
+    place: &Place<'_>,
     rows: &[&Pending],
 ) -> Result<(), sqlx::Error> {
-    let set = table.contested().map(|column| format!("{} = null", quoted(column))).collect::<Vec<_>>().join(", ");
-    let (name, key) = (quoted(&table.name), quoted(MUSTER_KEY));
-    let keys: Vec<&str> = rows.iter().map(|row| row.item.key.as_str()).collect();
-    let sql = format!("update {name} set {set} where {key} in (select value from json_each(?))");
-    sqlx::query(AssertSqlSafe(sql)).bind(list(&keys)).execute(connection).await?;
+    let contested = place.table.contested().map(|column| format!("{} = null", quoted(column)));
+    let set = contested.collect::<Vec<_>>().join(", ");
+    let sql = format!("update {} as t set {set} where {}", place.name(), place.has_key_in(LISTED));
+    sqlx::query(AssertSqlSafe(sql)).bind(keys(rows)).execute(connection).await?;
     Ok(())
 }
 
 pub(super) async fn delete(
     connection: &mut SqliteConnection,
-    table: &Table,
+    place: &Place<'_>,
     rows: &[&Pending],
 ) -> Result<(), sqlx::Error> {
-    let name = quoted(&table.name);
-    let key = quoted(MUSTER_KEY);
-    let Some((column, value)) = table.soft() else {
-        let keys: Vec<&str> = rows.iter().map(|row| row.item.key.as_str()).collect();
-        let sql = format!("delete from {name} where {key} in (select value from json_each(?))");
-        sqlx::query(AssertSqlSafe(sql)).bind(list(&keys)).execute(connection).await?;
+    let name = place.name();
+    let Some((column, value)) = place.table.soft() else {
+        let sql = format!("delete from {name} as t where {}", place.has_key_in(LISTED));
+        sqlx::query(AssertSqlSafe(sql)).bind(keys(rows)).execute(&mut *connection).await?;
+        if place.is_beside() {
+            beside::forget(connection, place, &keys(rows)).await?;
+        }
         return Ok(());
     };
     let gone: Vec<(&str, i64)> = rows.iter().map(|row| (row.item.key.as_str(), row.item.version)).collect();
     let now = if value.is_none() { "strftime('%Y-%m-%dT%H:%M:%fZ')" } else { "?" };
+    let set = format!("{} = {now}", quoted(column));
+    if place.is_beside() {
+        let sql = format!("update {name} as t set {set} where {}", place.has_key_in(LISTED));
+        let mut statement = sqlx::query(AssertSqlSafe(sql));
+        if let Some(value) = &value {
+            statement = bound(statement, value);
+        }
+        statement.bind(keys(rows)).execute(&mut *connection).await?;
+        return beside::retire(connection, place, list(&gone)).await;
+    }
     let sql = format!(
-        "update {name} set {} = {now}, {} = s.value ->> 1, {} = '{GONE}' from json_each(?) s where {name}.{key} = s.value ->> 0",
-        quoted(column),
+        "update {name} as t set {set}, {} = s.value ->> 1, {} = '{GONE}' from json_each(?) s where t.{} = s.value ->> 0",
         quoted(MUSTER_VERSION),
         quoted(MUSTER_HASH),
+        quoted(MUSTER_KEY),
     );
     let mut statement = sqlx::query(AssertSqlSafe(sql));
     if let Some(value) = &value {
@@ -175,6 +211,13 @@ pub(super) async fn delete(
     }
     statement.bind(list(&gone)).execute(connection).await?;
     Ok(())
+}
+
+/// A list of values in one parameter.
+const LISTED: &str = "(select value from json_each(?))";
+
+fn keys(rows: &[&Pending]) -> String {
+    list(&rows.iter().map(|row| row.item.key.as_str()).collect::<Vec<_>>())
 }
 
 /// As `json_each` takes it.

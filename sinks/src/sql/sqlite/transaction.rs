@@ -12,10 +12,11 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::failure::failure;
+use super::place::{Ours, Place};
 use super::rows::{self, list};
 use crate::sql::cell::Cell;
 use crate::sql::failure::{Errors, Failure, Fault};
-use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
+use crate::sql::table::{GONE, Table, quoted};
 use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Transaction};
 
 pub(super) struct Open {
@@ -31,6 +32,10 @@ impl Open {
 
     fn wrong(&self, error: sqlx::Error) -> Failure {
         failure(&self.errors, error)
+    }
+
+    fn ours(&self, table: &Table) -> Ours {
+        place(&self.component, table).ours()
     }
 
     fn component(&self) -> String {
@@ -53,6 +58,11 @@ impl Open {
         let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         rows.iter().map(parked).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
     }
+}
+
+/// Apart from the transaction, which is borrowed by what runs in it.
+fn place<'a>(component: &'a str, table: &'a Table) -> Place<'a> {
+    Place { component, table }
 }
 
 const PARKED_OF_MINE: &str = "from muster_parked p
@@ -153,34 +163,31 @@ impl Transaction for Open {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
+        let Ours { from, key, version, hash } = self.ours(table);
         let sql = format!(
-            "select s.value, e.{key} is not null, e.{version}, e.{hash}, d.version, p.version from json_each(?1) s
-            left join {table} e on e.{key} = s.value
+            "select s.value, (select json_array({version}, {hash}) from {from} where {key} = s.value), d.version, p.version
+            from json_each(?1) s
             left join muster_deleted d on d.component = ?2 and d.topic = ?3 and d.key = s.value
-            left join muster_parked p on p.component = ?2 and p.topic = ?3 and p.key = s.value",
-            key = quoted(MUSTER_KEY),
-            version = quoted(MUSTER_VERSION),
-            hash = quoted(MUSTER_HASH),
-            table = quoted(&table.name),
+            left join muster_parked p on p.component = ?2 and p.topic = ?3 and p.key = s.value"
         );
         let statement =
             sqlx::query(AssertSqlSafe(sql)).bind(list(keys)).bind(self.component()).bind(table.topic().to_owned());
         let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         let state = |row: &SqliteRow| -> Result<(String, State), sqlx::Error> {
-            let held = HeldRow { version: row.try_get(2)?, hash: row.try_get(3)? };
-            let row_state = row.try_get::<bool, _>(1)?.then_some(held);
-            Ok((row.try_get(0)?, State { row: row_state, deleted: row.try_get(4)?, parked: row.try_get(5)? }))
+            let held = row.try_get::<Option<String>, _>(1)?;
+            let held = held.and_then(|held| serde_json::from_str(&held).ok());
+            let held = held.map(|(version, hash)| HeldRow { version, hash });
+            Ok((row.try_get(0)?, State { row: held, deleted: row.try_get(2)?, parked: row.try_get(3)? }))
         };
         rows.iter().map(state).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
     }
 
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure> {
         let Some(identity) = &parent.key else { return Ok(HashMap::new()) };
+        let Ours { from, key, .. } = self.ours(parent);
+        let identity = quoted(identity);
         let sql = format!(
-            "select {key}, cast({} as text) from {} where {key} in (select value from json_each(?1))",
-            quoted(identity),
-            quoted(&parent.name),
-            key = quoted(MUSTER_KEY),
+            "select {key}, cast(t.{identity} as text) from {from} where {key} in (select value from json_each(?1))"
         );
         let rows = sqlx::query_as::<_, (String, Option<String>)>(AssertSqlSafe(sql)).bind(list(keys));
         let rows = rows.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
@@ -189,20 +196,22 @@ impl Transaction for Open {
     }
 
     async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure> {
-        rows::candidates(&mut self.tx, table, rows).await.map_err(|error| self.wrong(error))
+        rows::candidates(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
     }
 
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
+        let component = self.component.clone();
+        let place = place(&component, table);
         if operation == Operation::Delete {
-            return rows::delete(&mut self.tx, table, rows).await.map_err(|error| self.wrong(error));
+            return rows::delete(&mut self.tx, &place, rows).await.map_err(|error| self.wrong(error));
         }
         for row in rows.iter().filter(|row| row.adopts) {
-            let adopted = rows::adopt(&mut self.tx, table, row).await.map_err(|error| self.wrong(error))?;
+            let adopted = rows::adopt(&mut self.tx, &place, row).await.map_err(|error| self.wrong(error))?;
             if adopted != 1 {
                 return Err(Failure::Again(format!("a row of {} to be adopted has changed", table.name)));
             }
         }
-        let written = rows::upsert(&mut self.tx, table, rows).await.map_err(|error| self.wrong(error))?;
+        let written = rows::upsert(&mut self.tx, &place, rows).await.map_err(|error| self.wrong(error))?;
         if written != rows.len() as u64 {
             return Err(Failure::Again(format!("somebody else wrote rows of {}", table.name)));
         }
@@ -210,7 +219,7 @@ impl Transaction for Open {
     }
 
     async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
-        rows::vacate(&mut self.tx, table, rows).await.map_err(|error| self.wrong(error))
+        rows::vacate(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
     }
 
     async fn explain(&mut self, table: &Table, _row: &Pending, mut fault: Fault) -> Result<Fault, Failure> {
@@ -331,19 +340,16 @@ impl Transaction for Open {
     }
 
     async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
+        let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
         let sql = format!(
             "select key, version, hash from (
-                select * from (select {key} as key, {version} as version, {hash} as hash, 1 as place from {table}
+                select * from (select {key} as key, {version} as version, {hash} as hash, 1 as place from {from}
                     where {key} {behind} ?1 and {hash} is not '{GONE}' order by {key} limit ?2)
                 union all
                 select * from (select key, version, hash, 0 from muster_parked
                     where component = ?3 and topic = ?4 and key {behind} ?1 and body is not null order by key limit ?2)
-            ) order by key, place limit ?2",
-            key = quoted(MUSTER_KEY),
-            version = quoted(MUSTER_VERSION),
-            hash = quoted(MUSTER_HASH),
-            table = quoted(&table.name),
+            ) order by key, place limit ?2"
         );
         let statement = sqlx::query_as::<_, (String, i64, Option<String>)>(AssertSqlSafe(sql))
             .bind(after.unwrap_or_default().to_owned())

@@ -1,0 +1,111 @@
+//! A table as statements see it: its name, its columns' types, and how our rows are told from others. The only file that
+//! knows where versions are: in columns of the table, or in `muster.rows`.
+
+use crate::sql::config::Versions;
+use crate::sql::plan::Catalog;
+use crate::sql::table::{MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
+
+/// A table and the types its columns have.
+pub(super) struct Place<'a> {
+    pub(super) component: &'a str,
+    pub(super) schema: &'a str,
+    pub(super) known: &'a Catalog,
+    pub(super) table: &'a Table,
+}
+
+/// Our rows of a table, for a statement that reads them.
+pub(super) struct Ours {
+    /// What stands behind `from`: the table as `t`, with all its columns, and where key, version and hash are.
+    pub(super) from: String,
+    pub(super) key: String,
+    pub(super) version: String,
+    pub(super) hash: String,
+}
+
+impl Place<'_> {
+    pub(super) fn name(&self) -> String {
+        format!("{}.{}", quoted(self.schema), quoted(&self.table.name))
+    }
+
+    /// The type to cast a column's text to: without length, since an explicit cast to `varchar(9)` would cut.
+    pub(super) fn cast(&self, column: &str) -> &str {
+        let columns = self.known.tables.get(&self.table.name).map(|table| &table.columns);
+        columns.and_then(|columns| columns.get(column)).map_or("text", |column| column.cast.as_str())
+    }
+
+    pub(super) fn columns(&self, places: &[usize]) -> impl Iterator<Item = &str> {
+        places.iter().map(|place| self.table.columns[*place].name.as_str())
+    }
+
+    pub(super) fn is_beside(&self) -> bool {
+        self.table.versions == Versions::Side
+    }
+
+    pub(super) fn ours(&self) -> Ours {
+        let name = self.name();
+        if !self.is_beside() {
+            let of = |column| format!("t.{}", quoted(column));
+            let (key, version, hash) = (of(MUSTER_KEY), of(MUSTER_VERSION), of(MUSTER_HASH));
+            return Ours { from: format!("{name} t"), key, version, hash };
+        }
+        let from = format!("muster.rows o join {name} t on {} and {}", self.entries(), self.is_of_entry());
+        Ours { from, key: "o.key".into(), version: "o.version".into(), hash: "o.hash".into() }
+    }
+
+    /// That a row `t` isn't ours.
+    pub(super) fn is_foreign(&self) -> String {
+        if !self.is_beside() {
+            return format!("t.{} is null", quoted(MUSTER_KEY));
+        }
+        format!(
+            "not exists (select from muster.rows o where {} and o.identity = t.{}::text)",
+            self.entries(),
+            self.identity()
+        )
+    }
+
+    /// That a row `t` is ours and has one of these keys: a parameter.
+    pub(super) fn has_key_in(&self, keys: &str) -> String {
+        if !self.is_beside() {
+            return format!("t.{} = any({keys})", quoted(MUSTER_KEY));
+        }
+        let identity = self.identity();
+        let cast = self.identity_cast();
+        let entries = self.entries();
+        // As an array, so that the table's own index is used whatever the planner thinks of it.
+        format!(
+            "t.{identity} = any(array(select o.identity::{cast} from muster.rows o where {entries} and o.key = any({keys})))"
+        )
+    }
+
+    /// That an entry `o` of `muster.rows` is one of this table's.
+    pub(super) fn entries(&self) -> String {
+        format!("o.component = {} and o.topic = {}", literal(self.component), literal(self.table.topic()))
+    }
+
+    /// That `t` is the row of an entry `o`. By the column's own type, so that its index is used.
+    pub(super) fn is_of_entry(&self) -> String {
+        format!("t.{} = o.identity::{}", self.identity(), self.identity_cast())
+    }
+
+    /// The column by which `muster.rows` knows a row, quoted. The mapping was checked: there is one.
+    pub(super) fn identity(&self) -> String {
+        quoted(self.table.key.as_deref().unwrap_or_default())
+    }
+
+    fn identity_cast(&self) -> &str {
+        self.cast(self.table.key.as_deref().unwrap_or_default())
+    }
+
+    /// What the database puts into the identity, where no field fills it.
+    pub(super) fn generated(&self) -> Option<(&str, &str)> {
+        let column = self.table.generated()?;
+        let there = self.known.tables.get(&self.table.name)?.columns.get(column)?;
+        Some((column, there.default.as_deref()?))
+    }
+}
+
+/// A text in a statement. Names of components and topics: never what somebody sent.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
