@@ -38,6 +38,7 @@ fn by_state(errors: &Errors, error: &PgDatabaseError) -> Failure {
     match state {
         "40001" => Failure::Again("serialization failure".to_owned()),
         "40P01" => Failure::Again("deadlock".to_owned()),
+        "25P03" => unavailable("the server ended a transaction that stood idle"),
         "25006" => unavailable("the database is read-only: a failover, or a standby"),
         "53100" => unavailable("the server's disk is full"),
         "53300" => unavailable("the server has no connection left"),

@@ -50,7 +50,7 @@ async fn update(
     let guard = if row.item.forced { "" } else { " and (o.version is null or ? > o.version)" };
     let sql = format!(
         "update {} as t set {} from (select {values}) s where t.{identity} = (select o.identity from muster_rows o \
-         where {entries} and o.key = ?{guard}) returning cast(t.{identity} as text)",
+         where {entries} and o.key = ?{guard}) returning cast({identity} as text)",
         place.name(),
         set.join(", "),
     );

@@ -15,12 +15,12 @@ use tokio::net::TcpListener;
 use super::proxy::forgetful_proxy;
 use super::rota::*;
 use super::round_trip::{Reading, canonical, comes_back};
-use super::suite::suite;
-use crate::sql::{DatabaseUrl, SqlConfig, SqlSink};
+use crate::sql::{DatabaseUrl, SqlConfig, SqlSink, TableMapping, Versions};
 
 struct Server {
     database: TestDatabase,
     pool: PgPool,
+    versions: Versions,
 }
 
 impl Server {
@@ -29,7 +29,12 @@ impl Server {
         let postgres = services::postgres().await.unwrap()?;
         let database = postgres.database("rota").await.unwrap();
         let pool = PgPool::connect(&database.url).await.unwrap();
-        Some(Self { database, pool })
+        Some(Self { database, pool, versions: Versions::Column })
+    }
+
+    /// Its tables allow no column of ours.
+    async fn beside() -> Option<Self> {
+        Some(Self { versions: Versions::Side, ..Self::new().await? })
     }
 
     /// The rota on a server that answers nurses called `Trouble` with this SQLSTATE, by way of a trigger.
@@ -54,6 +59,10 @@ impl Target for Server {
         self.database.url.clone()
     }
 
+    fn versions(&self) -> Versions {
+        self.versions
+    }
+
     async fn execute(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.unwrap();
     }
@@ -66,36 +75,13 @@ impl Target for Server {
     }
 }
 
-suite!(Server::new().await =>
-    a_replay_changes_nothing,
-    a_row_never_goes_back,
-    an_empty_batch_moves_offsets,
-    a_former_owner_is_fenced,
-    a_gap_is_not_skipped,
-    a_lost_answer_is_found_out,
-    the_topic_wins_in_a_sweep,
-    a_sweep_goes_on_after_a_restart,
-    a_child_waits_for_its_parents,
-    a_parked_row_gives_way_to_a_newer_change,
-    who_waits_too_long_becomes_a_letter,
-    a_contradiction_waits_until_the_value_is_free,
-    rows_that_hold_each_others_values_exchange_them,
-    a_row_that_others_refer_to_is_succeeded_by_one_with_its_value,
-    one_value_claimed_twice_in_a_batch_is_one_row_and_one_that_waits,
-    a_value_of_somebody_elses_is_not_emptied,
-    a_row_with_nothing_to_match_is_recognised_by_its_identity,
-    a_row_that_waits_for_a_table_nobody_maps_becomes_a_letter,
-    one_bad_row_costs_one_row,
-    a_malformed_change_is_named,
-    rows_that_are_there_are_adopted,
-    initial_values_are_set_once,
-    a_soft_delete_can_be_taken_back,
-    parents_and_children_go_together,
-    a_tree_arrives_at_once,
-    held_keys_come_in_order,
-    the_plan_says_what_is_missing,
-    a_dropped_column_needs_a_person,
-);
+mod column {
+    crate::sql::tests::suite::conformance!(super::Server::new().await);
+}
+
+mod beside {
+    crate::sql::tests::suite::conformance!(super::Server::beside().await);
+}
 
 fn is_unavailable<T>(result: &Result<T, SinkError>, what: &str) -> bool {
     matches!(result, Err(error @ SinkError::Unavailable { .. }) if error.to_string().contains(what))
@@ -377,8 +363,10 @@ async fn values_come_back() {
 
 #[tokio::test]
 async fn the_register_takes_in_what_is_there() {
-    let Some(server) = Server::new().await else { return };
-    super::register::the_register_takes_in_what_is_there(&server).await;
+    for target in [Server::new().await, Server::beside().await] {
+        let Some(server) = target else { return };
+        super::register::the_register_takes_in_what_is_there(&server).await;
+    }
 }
 
 #[tokio::test]
@@ -415,5 +403,29 @@ async fn a_look_says_what_is_missing_and_what_is_not_allowed() {
     for denied in [format!("{role} may not update, delete on public.wards"), format!("{role} doesn't own public.wards")]
     {
         assert!(probe.denied.contains(&denied), "{:#?}", probe.denied);
+    }
+}
+
+#[tokio::test]
+async fn identities_of_every_kind_are_asked_for() {
+    let kinds = [
+        "id bigserial primary key",
+        "id integer generated always as identity primary key",
+        "id uuid primary key default gen_random_uuid()",
+    ];
+    for kind in kinds {
+        let Some(server) = Server::beside().await else { return };
+        server.execute(&format!("create table wards ({kind}, code varchar(9), title varchar(40))")).await;
+        let mut ward = TableMapping::new("ward", topic("ward"), "wards", "id");
+        let column = |name: &str, column: &str| (name.to_owned(), column.to_owned());
+        ward.columns = Some([column("id", "code"), column("title", "title")].into());
+        let config =
+            SqlConfig { versions: Versions::Side, ..SqlConfig::new(DatabaseUrl::new(server.url()), vec![ward]) };
+        let mut runner = Runner::with(config, 1).await;
+        runner.apply(&[super::rota::ward("er", 1), super::rota::ward("icu", 1)]).await;
+        runner.apply(&[super::rota::ward("er", 2), gone("ward", &["icu"], 2)]).await;
+        assert_eq!(server.rows("select code from wards").await, ["er"], "{kind}");
+        let known = "select o.version from muster.rows o join wards w on w.id::text = o.identity";
+        assert_eq!(server.rows(known).await, ["2"], "{kind}");
     }
 }

@@ -8,8 +8,8 @@ use pipeline::sink::{Assigned, Batch, Delivery, Part, Sink};
 use schemas::{Profile, catalogue, content_hash, from_json};
 use serde_json::{Value as Json, json};
 
-use super::rota::Target;
-use crate::sql::{SqlSettings, SqlSink};
+use super::rota::{Target, ours};
+use crate::sql::{SqlConfig, SqlSettings, SqlSink};
 
 const TABLES: &str = "
     create table ien_users (id uuid primary key, name varchar, email varchar unique, user_id varchar,
@@ -78,7 +78,7 @@ impl Register {
     async fn start(target: &dyn Target) -> Self {
         let file = format!("url = {:?}\n{SETTINGS}", target.url());
         let settings = config::read("muster.toml", &file, SqlSettings::read).unwrap();
-        let config = settings.resolve(&|_| None).unwrap();
+        let config = SqlConfig { versions: target.versions(), ..settings.resolve(&|_| None).unwrap() };
         let sink =
             SqlSink::new("register", &config, catalogue(), &|topic| topic.partitions(Profile::Embedded)).unwrap();
         let topics: Vec<_> = settings.topics().map(of).collect();
@@ -211,11 +211,19 @@ pub(super) async fn the_register_takes_in_what_is_there(target: &dyn Target) {
     let (entity, mut on_the_way) = applicant(10, "7003", 30);
     on_the_way["end_of_journey"] = Json::Null;
     register.tell(3, &[(entity, on_the_way), applicant(11, "7001", 30)]).await;
-    let journeys = "select end_of_journey from ien_applicants where muster_key is not null order by id";
-    assert_eq!(target.rows(journeys).await, ["journey_complete", "journey_incomplete"]);
+    let is_ours = |entity: &str, table: &str| {
+        format!("id::text in (select id from {} o)", ours(target, &format!("register.{entity}"), table))
+    };
+    let applicants = is_ours("applicant", "ien_applicants");
+    let journeys = format!("select end_of_journey from ien_applicants where {applicants} order by id");
+    assert_eq!(target.rows(&journeys).await, ["journey_complete", "journey_incomplete"]);
     // What is theirs is as it was.
-    let theirs = "select name from ien_applicants where muster_key is null union all select notes from ien_applicant_status_audit where muster_key is null";
-    assert_eq!(target.rows(theirs).await, ["By hand", "Updated by BCCNM"]);
+    let milestones = is_ours("milestone", "ien_applicant_status_audit");
+    let theirs = format!(
+        "select name from ien_applicants where not {applicants}
+        union all select notes from ien_applicant_status_audit where not {milestones}"
+    );
+    assert_eq!(target.rows(&theirs).await, ["By hand", "Updated by BCCNM"]);
 }
 
 /// Into an empty database, tables included.

@@ -12,16 +12,31 @@ use schemas::{Key, Schema, catalogue, content_hash, from_json, partition_of};
 use serde_json::{Value as Json, json};
 
 use crate::sql::table::Subject;
-use crate::sql::{DatabaseUrl, Scalar, SqlConfig, SqlSink, TableMapping};
+use crate::sql::{DatabaseUrl, Scalar, SqlConfig, SqlSink, TableMapping, Versions};
 
 /// A database of one test.
 #[async_trait]
 pub(super) trait Target: Send + Sync {
     fn url(&self) -> String;
+    /// Where its tables' versions are to be.
+    fn versions(&self) -> Versions;
     /// Runs statements that are the same in both databases.
     async fn execute(&self, sql: &str);
     /// Rows as text, columns joined by a blank, null as `-`.
     async fn rows(&self, sql: &str) -> Vec<String>;
+}
+
+/// Identities, as text, and keys of a table's rows that are Muster's: `id` and `key`, for a statement.
+pub(super) fn ours(target: &dyn Target, topic: &str, table: &str) -> String {
+    let beside = if target.url().starts_with("sqlite") { "muster_rows" } else { "muster.rows" };
+    match target.versions() {
+        Versions::Column => {
+            format!(
+                "(select cast(id as varchar(40)) as id, muster_key as key from {table} where muster_key is not null)"
+            )
+        }
+        Versions::Side => format!("(select identity as id, key from {beside} where topic = '{topic}')"),
+    }
 }
 
 const WARD: &str = r#"{"type": "record", "name": "ward", "fields": [
@@ -70,7 +85,7 @@ pub(super) fn subjects() -> Vec<Subject> {
 
 /// Where wards, nurses and shifts go.
 pub(super) fn config(target: &dyn Target) -> SqlConfig {
-    config_at(&target.url())
+    SqlConfig { versions: target.versions(), ..config_at(&target.url()) }
 }
 
 pub(super) fn config_at(url: &str) -> SqlConfig {

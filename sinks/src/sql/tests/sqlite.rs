@@ -7,11 +7,12 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::rota::*;
 use super::round_trip::{Reading, canonical, comes_back};
-use super::suite::suite;
+use crate::sql::Versions;
 
 struct File {
     folder: tempfile::TempDir,
     pool: SqlitePool,
+    versions: Versions,
 }
 
 impl File {
@@ -19,7 +20,12 @@ impl File {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteConnectOptions::new().filename(folder.path().join("rota.db")).create_if_missing(true);
         let pool = SqlitePool::connect_with(options).await.unwrap();
-        Some(Self { folder, pool })
+        Some(Self { folder, pool, versions: Versions::Column })
+    }
+
+    /// Its tables allow no column of ours.
+    async fn beside() -> Option<Self> {
+        Some(Self { versions: Versions::Side, ..Self::new().await? })
     }
 }
 
@@ -27,6 +33,10 @@ impl File {
 impl Target for File {
     fn url(&self) -> String {
         format!("sqlite://{}", self.folder.path().join("rota.db").display())
+    }
+
+    fn versions(&self) -> Versions {
+        self.versions
     }
 
     async fn execute(&self, sql: &str) {
@@ -42,36 +52,13 @@ impl Target for File {
     }
 }
 
-suite!(File::new().await =>
-    a_replay_changes_nothing,
-    a_row_never_goes_back,
-    an_empty_batch_moves_offsets,
-    a_former_owner_is_fenced,
-    a_gap_is_not_skipped,
-    a_lost_answer_is_found_out,
-    the_topic_wins_in_a_sweep,
-    a_sweep_goes_on_after_a_restart,
-    a_child_waits_for_its_parents,
-    a_parked_row_gives_way_to_a_newer_change,
-    who_waits_too_long_becomes_a_letter,
-    a_contradiction_waits_until_the_value_is_free,
-    rows_that_hold_each_others_values_exchange_them,
-    a_row_that_others_refer_to_is_succeeded_by_one_with_its_value,
-    one_value_claimed_twice_in_a_batch_is_one_row_and_one_that_waits,
-    a_value_of_somebody_elses_is_not_emptied,
-    a_row_with_nothing_to_match_is_recognised_by_its_identity,
-    a_row_that_waits_for_a_table_nobody_maps_becomes_a_letter,
-    one_bad_row_costs_one_row,
-    a_malformed_change_is_named,
-    rows_that_are_there_are_adopted,
-    initial_values_are_set_once,
-    a_soft_delete_can_be_taken_back,
-    parents_and_children_go_together,
-    a_tree_arrives_at_once,
-    held_keys_come_in_order,
-    the_plan_says_what_is_missing,
-    a_dropped_column_needs_a_person,
-);
+mod column {
+    crate::sql::tests::suite::conformance!(super::File::new().await);
+}
+
+mod beside {
+    crate::sql::tests::suite::conformance!(super::File::beside().await);
+}
 
 #[tokio::test]
 async fn a_locked_file_is_waited_for() {
