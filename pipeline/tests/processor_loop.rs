@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::processors::{AllReasons, Applicants, Reasons, applicant, applicant_id, milestone, milestone_id};
@@ -12,7 +13,8 @@ use common::{World, delete, key_of, put, reason, stamp};
 use pipeline::change::Change;
 use pipeline::clock::Clock;
 use pipeline::emitter::Emitter;
-use pipeline::log::memory::{Fault, When};
+use pipeline::log::memory::{Action, Fault, When};
+use pipeline::log::{Log, TopicPartition};
 use pipeline::run::{AnyProcessor, Mode, ProcessorTask, RunError, Runtime};
 use pipeline::state::{Request, RequestKind};
 use schemas::records::register;
@@ -252,6 +254,46 @@ async fn two_processes_share_the_partitions_and_a_rebalance_loses_nothing() {
     stop_two.cancel();
     world.drive(second).await.unwrap().unwrap();
     assert_eq!(world.records("register.milestone").await.len(), 60, "nothing was written twice");
+}
+
+#[tokio::test]
+async fn a_commit_notes_all_outputs_and_partitions_with_one_append() {
+    let world = World::spread().await;
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    let task = follow(Arc::new(Applicants), &process, &stop);
+    given(&world, "ats.milestone", vec![put(&milestone(1, "Applied"))]).await;
+    given(&world, "ats.applicant", vec![put(&applicant(0, "Ada", &[1]))]).await;
+    world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == 1).await;
+    world
+        .until(async || {
+            world.log.committed("muster.applicants", &[TopicPartition::new("ats.applicant", 0)]).await.unwrap()[0]
+                .is_some()
+        })
+        .await;
+    let (noted, commits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (count_noted, count_commits) = (Arc::clone(&noted), Arc::clone(&commits));
+    world.log.set_faults(Arc::new(move |step| {
+        match (&step.action, step.when) {
+            (Action::Append { topic }, When::Before) if **topic == *"muster.topics" => {
+                count_noted.fetch_add(1, Ordering::SeqCst)
+            }
+            (Action::Commit { .. }, When::Before) => count_commits.fetch_add(1, Ordering::SeqCst),
+            _ => 0,
+        };
+        Fault::Ok
+    }));
+    let source = world.process("source").await;
+    let mut emitter =
+        Emitter::open(source.emitter_context(), "ats.applicant", common::topic("ats.applicant")).await.unwrap();
+    emitter.own(&(0..12).collect::<Vec<_>>()).await.unwrap();
+    let people = (1..60).map(|n| put(&applicant(n, "Grace", &[1]))).collect();
+    emitter.emit(people, &stamp(world.clock.now())).await.unwrap();
+    world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == 60).await;
+    stop.cancel();
+    world.drive(task).await.unwrap().unwrap();
+    let (noted, commits) = (noted.load(Ordering::SeqCst), commits.load(Ordering::SeqCst));
+    assert!(noted > 0 && noted <= commits, "{noted} appends for {commits} commits of 24 partitions");
 }
 
 #[tokio::test]

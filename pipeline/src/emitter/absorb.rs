@@ -11,6 +11,7 @@ use super::memory::{Known, Memory, MemoryError, NOT_KNOWN};
 use super::{hash_of, version_of};
 use crate::change::{Epoch, Version, header};
 use crate::log::{Offset, Record};
+use crate::state::Landmark;
 
 /// Records that are taken in with one write.
 const AT_ONCE: usize = 2_000;
@@ -24,18 +25,20 @@ pub(super) struct Absorber<'a> {
     memory: &'a mut Memory,
     waiting: Vec<Seen>,
     schemas: BTreeSet<SchemaId>,
+    last: Option<Record>,
     failed: Option<MemoryError>,
 }
 
 impl<'a> Absorber<'a> {
     pub fn new(memory: &'a mut Memory) -> Self {
-        Self { memory, waiting: Vec::with_capacity(AT_ONCE), schemas: BTreeSet::new(), failed: None }
+        Self { memory, waiting: Vec::with_capacity(AT_ONCE), schemas: BTreeSet::new(), last: None, failed: None }
     }
 
     /// Takes one record in. Errors are kept until [`Self::finish`].
     pub fn absorb(&mut self, record: Record) {
         let Some(key) = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok()) else {
             tracing::warn!(topic = %record.at.topic, offset = %record.offset, "a foreign record without a text key is ignored");
+            self.last = Some(record);
             return;
         };
         if let Some(value) = record.value.as_deref()
@@ -49,6 +52,7 @@ impl<'a> Absorber<'a> {
         let hash = record.value.is_some().then(|| hash_of(&record).unwrap_or(NOT_KNOWN));
         let offset = record.offset;
         self.waiting.push(Seen { key, known: Known { version, writer, offset, hash, highest: version, last: offset } });
+        self.last = Some(record);
         if self.waiting.len() >= AT_ONCE {
             self.flush();
         }
@@ -82,14 +86,14 @@ impl<'a> Absorber<'a> {
         self.memory.put(&entries, next, true)
     }
 
-    /// Everything below `end` has been given. Answers the schemas that values were written with.
-    pub fn finish(mut self, end: Offset) -> Result<BTreeSet<SchemaId>, MemoryError> {
+    /// Everything below `end` has been given. Answers the schemas that values were written with, and the last record.
+    pub fn finish(mut self, end: Offset) -> Result<(BTreeSet<SchemaId>, Option<Landmark>), MemoryError> {
         self.flush();
         if let Some(error) = self.failed {
             return Err(error);
         }
         self.memory.put(&[], end, false)?;
-        Ok(self.schemas)
+        Ok((self.schemas, self.last.as_ref().map(Landmark::of_record)))
     }
 }
 

@@ -82,7 +82,11 @@ impl Emitter {
             appends.push(Append { at: at.clone(), key: bytes, value, headers });
             entries.push((key, Known { version, writer: owned.writer, highest: version, ..known }));
         }
-        let offsets = self.context.log.append(appends).await?;
+        if !lost.is_empty() {
+            // Before anything hides it: a process that dies here leaves it to the next owner.
+            self.context.state.incarnations.set_incomplete(&at, &owned.incarnation, true).await?;
+        }
+        let offsets = self.context.log.append(appends.clone()).await?;
         let entries: Vec<(Key, Known)> = entries
             .into_iter()
             .zip(&offsets)
@@ -95,6 +99,7 @@ impl Emitter {
         if contiguous {
             owned.memory.put(&entries, next, false)?;
             owned.end = next;
+            owned.landmark = super::landmarks(&appends, &offsets).remove(&partition).or(owned.landmark.take());
         } else {
             owned.behind = true;
         }

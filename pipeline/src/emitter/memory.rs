@@ -142,7 +142,9 @@ impl Memory {
         };
         let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh };
         match saved {
-            Some(meta) if meta.incarnation == *incarnation && now_ms - meta.saved_ms < usable_for_ms => {
+            Some(meta)
+                if meta.incarnation == *incarnation && (now_ms - meta.saved_ms).saturating_abs() < usable_for_ms =>
+            {
                 memory.meta = meta
             }
             saved => {

@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::ledger::Counts;
 use crate::log::{Append, Log, LogError, Offset, Record, TopicPartition, scan};
 use crate::reject::{Reason, Reject};
-use crate::state::{Claim, State, StateError};
+use crate::state::{Claim, Landmark, Reached, State, StateError};
 
 /// How often an emitter looks whether somebody else has appended.
 const LOOK_FOR_FOREIGN: TimeDelta = TimeDelta::seconds(5);
@@ -114,6 +114,8 @@ struct Owned {
     memory: Memory,
     /// The end that our own appends have led to. Records between it and an append of ours are somebody else's.
     end: Offset,
+    /// The last record known there, of whoever wrote it.
+    landmark: Option<Landmark>,
     /// An append failed half-way, or somebody else has appended: read on before the next change.
     behind: bool,
     looked: DateTime<Utc>,
@@ -194,9 +196,19 @@ impl Emitter {
             )?;
             let end = memory.next();
             let writer = claim.epoch();
-            let owned =
-                Owned { claim, writer, incarnation: incarnation.clone(), memory, end, behind: true, looked: now };
+            let owned = Owned {
+                claim,
+                writer,
+                incarnation: incarnation.clone(),
+                memory,
+                end,
+                landmark: None,
+                behind: true,
+                looked: now,
+            };
             self.owned.insert(partition, owned);
+            // A former owner may have died before it could state everything again.
+            self.forgotten += u64::from(self.context.state.incarnations.incomplete(&at, &incarnation)?);
             self.catch_up(partition, true).await?;
             self.save(partition)?;
             shown.insert(partition, OwnedPartition { incarnation });
@@ -208,6 +220,20 @@ impl Emitter {
     /// must be stated again.
     pub fn take_forgotten(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten)
+    }
+
+    /// Everything in these partitions was stated again: what [`Self::take_forgotten`] told is done with, also for owners
+    /// to come.
+    pub async fn restated(&self, partitions: &[u32]) -> Result<(), EmitError> {
+        if self.forgotten > 0 {
+            // More were lost meanwhile.
+            return Ok(());
+        }
+        for (partition, owned) in self.owned.iter().filter(|(partition, _)| partitions.contains(partition)) {
+            let at = self.at(*partition);
+            self.context.state.incarnations.set_incomplete(&at, &owned.incarnation, false).await?;
+        }
+        Ok(())
     }
 
     /// Gives partitions up and keeps their memories on disk.
@@ -240,6 +266,17 @@ impl Emitter {
     pub fn ends(&self) -> Vec<(TopicPartition, Incarnation, Offset)> {
         let each = self.owned.iter();
         each.map(|(partition, owned)| (self.at(*partition), owned.incarnation.clone(), owned.end)).collect()
+    }
+
+    /// How far it knows its partitions, for [`crate::state::Incarnations::reached_all`].
+    pub fn reached(&self) -> Vec<Reached> {
+        let each = self.owned.iter().map(|(partition, owned)| Reached {
+            at: self.at(*partition),
+            incarnation: owned.incarnation.clone(),
+            end: owned.end,
+            landmark: owned.landmark.clone(),
+        });
+        each.collect()
     }
 
     fn at(&self, partition: u32) -> TopicPartition {
@@ -368,7 +405,8 @@ impl Emitter {
         }
         let offsets = self.append(&mut appends, &mut entries, &mut emitted).await?;
         emitted.counts.delivered = offsets.len() as u64;
-        self.remember(entries, &offsets).await?;
+        let landmarks = landmarks(&appends, &offsets);
+        self.remember(entries, &offsets, landmarks).await?;
         Ok(emitted)
     }
 
@@ -415,7 +453,12 @@ impl Emitter {
     }
 
     /// Takes our own appends into the memory; where somebody else's lie between them, reads on and heals.
-    async fn remember(&mut self, entries: Vec<(u32, Key, Known)>, offsets: &[Offset]) -> Result<(), EmitError> {
+    async fn remember(
+        &mut self,
+        entries: Vec<(u32, Key, Known)>,
+        offsets: &[Offset],
+        mut landmarks: BTreeMap<u32, Landmark>,
+    ) -> Result<(), EmitError> {
         let mut by_partition: BTreeMap<u32, Vec<(Key, Known)>> = BTreeMap::new();
         for ((partition, key, known), offset) in entries.into_iter().zip(offsets) {
             by_partition.entry(partition).or_default().push((key, Known { offset: *offset, last: *offset, ..known }));
@@ -424,10 +467,18 @@ impl Emitter {
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             let first = entries.first().map_or(owned.end, |(_, known)| known.offset);
             let last = entries.last().map_or(owned.end, |(_, known)| known.offset.next());
+            if first < owned.end {
+                // Something of this life stood there: it is another one, however long it is by now.
+                let former = owned.incarnation.clone();
+                let at = self.at(partition);
+                self.context.state.incarnations.begin_anew(&at, &former).await?;
+                return Err(EmitError::Reincarnated { at });
+            }
             let contiguous = first == owned.end && last.0 - first.0 == entries.len() as i64;
             if contiguous && !owned.behind {
                 owned.memory.put(&entries, last, true)?;
                 owned.end = last;
+                owned.landmark = landmarks.remove(&partition).or(owned.landmark.take());
             } else {
                 owned.behind = true;
                 self.catch_up(partition, false).await?;
@@ -502,8 +553,9 @@ impl Emitter {
             reached => reached?,
         };
         let end = ends.first().map_or(from, |(_, end)| *end);
-        let schemas = absorber.finish(end)?;
+        let (schemas, last) = absorber.finish(end)?;
         owned.end = end;
+        owned.landmark = last.or(owned.landmark.take());
         if takeover && owned.memory.writer() >= owned.writer {
             // Epochs began anew with the claims' topic: ours must still be above all that wrote here.
             owned.writer = Epoch(owned.memory.writer().0 + 1);
@@ -565,6 +617,20 @@ impl Emitter {
         schemas::content_hash(&self.schema, body)
             .map_err(|malformed| Reason::new("not_encodable", malformed.to_string()))
     }
+}
+
+/// The last record of each partition that these appends made.
+fn landmarks(appends: &[Append], offsets: &[Offset]) -> BTreeMap<u32, Landmark> {
+    let mut last: BTreeMap<u32, (Offset, &Append)> = BTreeMap::new();
+    for (append, offset) in appends.iter().zip(offsets) {
+        let before = last.entry(append.at.partition).or_insert((*offset, append));
+        if *offset > before.0 {
+            *before = (*offset, append);
+        }
+    }
+    let of =
+        |offset, append: &Append| Landmark::of(offset, Some(&append.key), append.value.as_deref(), &append.headers);
+    last.into_iter().map(|(partition, (offset, append))| (partition, of(offset, append))).collect()
 }
 
 /// The last change of each key, in the order in which the keys came last.

@@ -52,7 +52,8 @@ impl Account {
     pub async fn write(&mut self, runtime: &Runtime, must: bool) -> Result<(), RunError> {
         let now = runtime.clock.now();
         runtime.health.records(&self.component, self.counts.read);
-        let due = self.written.is_none_or(|(at, counts)| counts != self.counts && (must || now - at >= WRITE_EVERY));
+        let due =
+            self.written.is_none_or(|(at, counts)| counts != self.counts && (must || (now - at).abs() >= WRITE_EVERY));
         if !due {
             return Ok(());
         }

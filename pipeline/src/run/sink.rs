@@ -272,7 +272,8 @@ impl Loop<'_> {
     /// Where to go on. A void offset means: from the start, and the topic wins whatever its version.
     fn judge(&self, of: &Assigned, stored: Option<Stored>, bounds: Ends) -> (Offset, Option<Sweep>) {
         let Some(stored) = stored else { return (bounds.start, None) };
-        let away_ms = self.runtime.clock.now().timestamp_millis() - stored.at_ms;
+        // Either way: a clock that was set doesn't tell how long it was.
+        let away_ms = (self.runtime.clock.now().timestamp_millis() - stored.at_ms).saturating_abs();
         let tombstones_gone = away_ms > i64::try_from(of.topic.delete_retention.as_millis()).unwrap_or(i64::MAX);
         let outside = stored.next > bounds.end || stored.next < bounds.start;
         let void = stored.incarnation != of.incarnation || outside;
@@ -332,7 +333,7 @@ impl Loop<'_> {
     /// Finds the partitions that have been quiet because nothing is left between them and their ends.
     async fn look_for_gaps(&mut self) -> Result<(), RunError> {
         let now = self.runtime.clock.now();
-        if (now - self.gaps_looked).to_std().unwrap_or_default() < PARKED_EVERY {
+        if (now - self.gaps_looked).abs().to_std().unwrap_or_default() < PARKED_EVERY {
             return Ok(());
         }
         self.gaps_looked = now;
@@ -350,7 +351,7 @@ impl Loop<'_> {
 
     async fn look_after_parked(&mut self) -> Result<(), RunError> {
         let now = self.runtime.clock.now();
-        if (now - self.parked_tried).to_std().unwrap_or_default() < PARKED_EVERY {
+        if (now - self.parked_tried).abs().to_std().unwrap_or_default() < PARKED_EVERY {
             return Ok(());
         }
         self.parked_tried = now;

@@ -11,6 +11,11 @@ use tokio::task::JoinHandle;
 
 use crate::log::{Log, LogError, Offset, Reader, Record, TopicPartition};
 
+/// Header of a record that counts only if its key hasn't been written behind this offset (-1: not at all). Every follower
+/// reads a partition in one order, so all agree which of two such records counts; compaction leaves nothing to compare
+/// with, and what it leaves counts.
+pub(super) const EXPECTS: &str = "expects";
+
 /// How long a follower waits before it tries an unavailable log again.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -181,6 +186,10 @@ fn enter(records: &mut BTreeMap<String, Record>, record: Record) {
         tracing::warn!(topic = %record.at.topic, offset = %record.offset, "a foreign record without a text key is ignored");
         return;
     };
+    let expects = record.headers.text(EXPECTS).and_then(|text| text.parse().ok()).map(Offset);
+    if expects.is_some_and(|expects| records.get(key).is_some_and(|present| present.offset > expects)) {
+        return;
+    }
     if record.value.is_some() {
         records.insert(key.to_owned(), record);
     } else {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use self::claims::{Claim, Claims};
 pub use self::followed::Followed;
-pub use self::incarnations::Incarnations;
+pub use self::incarnations::{Incarnations, Landmark, Reached};
 pub use self::positions::{Mark, Positions, Progress, SavedPosition};
 pub use self::requests::{Answer, Request, RequestKind, Requests};
 pub use self::schema_store::SchemaStore;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::StateError;
-use super::followed::Followed;
+use super::followed::{EXPECTS, Followed};
 use crate::log::{Append, Headers, Log, LogError, Offset, Record, TopicPartition};
 
 /// A state topic.
@@ -59,21 +59,61 @@ impl StateTable {
         self.append(key, Some(value.into())).await
     }
 
+    /// Writes each key whose present record still stands where it was seen (`None`: it wasn't there), durably and with one
+    /// append. Where somebody was faster, their value stays.
+    pub async fn put_unless_changed<V: Serialize>(
+        &self,
+        entries: &[(String, V, Option<Offset>)],
+    ) -> Result<(), StateError> {
+        let mut appends = Vec::with_capacity(entries.len());
+        for (key, value, seen) in entries {
+            let value = serde_json::to_vec(value).map_err(|error| self.not_understood(key, &error))?;
+            appends.push(self.conditional(key, value.into(), *seen));
+        }
+        while !appends.is_empty() {
+            let places: Vec<(Bytes, u32)> = appends.iter().map(|a| (a.key.clone(), a.at.partition)).collect();
+            let offsets = self.followed.log().append(std::mem::take(&mut appends)).await?;
+            for ((key, partition), offset) in places.into_iter().zip(offsets) {
+                self.followed.taken_in_to(partition, offset.next()).await?;
+                let Some(present) = std::str::from_utf8(&key).ok().and_then(|key| self.followed.get(key)) else {
+                    continue;
+                };
+                if present.offset < offset {
+                    // Ours doesn't count, but compaction would keep it: theirs is written again, above it.
+                    let key = std::str::from_utf8(&key).unwrap_or_default();
+                    appends.push(self.conditional(key, present.value.unwrap_or_default(), Some(present.offset)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn conditional(&self, key: &str, value: Bytes, seen: Option<Offset>) -> Append {
+        let mut record = self.record(key, Some(value));
+        record.headers.push(EXPECTS, seen.map_or(-1, |offset| offset.0).to_string());
+        record
+    }
+
     /// Removes `key`, durably.
     pub async fn delete(&self, key: &str) -> Result<Offset, StateError> {
         self.append(key, None).await
     }
 
     async fn append(&self, key: &str, value: Option<Bytes>) -> Result<Offset, StateError> {
-        let partition = schemas::partition_of(key.as_bytes(), self.partitions());
-        let at = TopicPartition { topic: Arc::clone(self.followed.topic()), partition };
-        let record = Append { at, key: Bytes::copy_from_slice(key.as_bytes()), value, headers: Headers::default() };
+        let record = self.record(key, value);
+        let partition = record.at.partition;
         let offsets = self.followed.log().append(vec![record]).await?;
         let Some(offset) = offsets.first().copied() else {
             return Err(LogError::Unavailable { reason: "an append was acknowledged without an offset".into() }.into());
         };
         self.followed.taken_in_to(partition, offset.next()).await?;
         Ok(offset)
+    }
+
+    fn record(&self, key: &str, value: Option<Bytes>) -> Append {
+        let partition = schemas::partition_of(key.as_bytes(), self.partitions());
+        let at = TopicPartition { topic: Arc::clone(self.followed.topic()), partition };
+        Append { at, key: Bytes::copy_from_slice(key.as_bytes()), value, headers: Headers::default() }
     }
 
     /// Waits until everything that is in the topic now has been taken in.

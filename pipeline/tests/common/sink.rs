@@ -55,6 +55,12 @@ struct State {
     totals: Counts,
 }
 
+/// What a target held once.
+pub struct Backup {
+    rows: BTreeMap<(String, String), Row>,
+    offsets: BTreeMap<TopicPartition, (Epoch, Option<Stored>)>,
+}
+
 /// Clones are the same target.
 #[derive(Clone)]
 pub struct Target {
@@ -109,6 +115,18 @@ impl Target {
     pub fn next(&self, topic: &str) -> Option<Offset> {
         let state = self.state.lock().unwrap();
         state.offsets.get(&TopicPartition::new(topic, 0)).and_then(|(_, stored)| Some(stored.as_ref()?.next))
+    }
+
+    /// Rows and offsets as they are now.
+    pub fn backup(&self) -> Backup {
+        let state = self.state.lock().unwrap();
+        Backup { rows: state.rows.clone(), offsets: state.offsets.clone() }
+    }
+
+    /// The target is as it was then.
+    pub fn restore(&self, backup: &Backup) {
+        let mut state = self.state.lock().unwrap();
+        (state.rows, state.offsets) = (backup.rows.clone(), backup.offsets.clone());
     }
 
     /// Sets where reading resumes, as somebody would who wants everything delivered again.

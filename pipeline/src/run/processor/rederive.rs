@@ -39,6 +39,9 @@ impl Loop<'_> {
                 partition.next = ends.iter().map(|(at, end)| (Arc::clone(&at.topic), *end)).collect();
             }
             self.runtime.state.positions.save_mark(self.processor.name(), number, &mark).await?;
+            for emitter in self.outputs.values() {
+                emitter.restated(&[number]).await?;
+            }
             for (at, end) in ends {
                 subscription.start(&at, end).await?;
             }

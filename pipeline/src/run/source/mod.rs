@@ -283,6 +283,10 @@ impl Working<'_> {
 
 fn next_run(schedule: &Schedule, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> DateTime<Utc> {
     let Some(last) = last else { return now };
+    // The clock was ahead when it ran last: nobody waits for that time to come again.
+    if last > now {
+        return now;
+    }
     if schedule.missed(last, now).is_some() {
         return now;
     }

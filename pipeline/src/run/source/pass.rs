@@ -94,6 +94,7 @@ impl Working<'_> {
         };
         if pass.ask == Ask::Everything && outcome == RunOutcome::Success {
             self.restate = false;
+            self.emitter.restated(&self.emitter.owned()).await?;
         }
         let report = &pass.report;
         let now = runtime.clock.now();
@@ -162,9 +163,7 @@ impl Working<'_> {
             if end && pass.complete && complete_to.is_some() {
                 self.reconcile(pass).await?;
             }
-            for (at, incarnation, reached) in self.emitter.ends() {
-                runtime.state.incarnations.reached(&at, &incarnation, reached).await?;
-            }
+            runtime.state.incarnations.reached_all(&self.emitter.reached()).await?;
             if moves_position {
                 self.save(pass, next.clone(), end).await?;
             }

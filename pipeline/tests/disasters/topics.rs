@@ -1,0 +1,242 @@
+//! Topics that were made anew, and readers that were away for too long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pipeline::log::memory::MemoryLog;
+use pipeline::log::{
+    Append, Committed, Ends, Log, LogError, NewTopic, Offset, Reader, Record, Subscription, TopicInfo, TopicPartition,
+};
+use pipeline::state::State;
+
+use crate::common::stamp;
+use crate::site::{INPUT, OUTPUT, Site, gone, put};
+
+/// Longer than tombstones live.
+const A_SEASON: Duration = Duration::from_secs(100 * 24 * 3600);
+
+/// How long the catalogue keeps them.
+const TOMBSTONES: Duration = Duration::from_secs(90 * 24 * 3600);
+
+const ALL: [(u32, &str); 4] = [(1, "a"), (2, "b"), (3, "c"), (4, "d")];
+
+/// Writes records into a topic as a tool for backups does: contents and headers as they were.
+async fn refill(log: &MemoryLog, records: &[Record]) {
+    let appends = records.iter().map(|record| Append {
+        at: record.at.clone(),
+        key: record.key.clone().unwrap(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+    });
+    log.append(appends.collect()).await.unwrap();
+}
+
+/// A topic is deleted and made anew while everything is stopped; one reason goes at the same time, and no tombstone says
+/// so in the new topic.
+///
+/// Guard: `end >= life.end` in `Incarnations::present` (`state/incarnations.rs`). Without it the emitter ended with
+/// `NotOwned`/`OutOfRange` for ever (input), and the target kept `A` (output).
+#[tokio::test]
+async fn a_recreated_topic() {
+    for topic in [INPUT, OUTPUT] {
+        let site = Site::new().await;
+        site.says(&ALL);
+        site.day("one").await;
+        site.world.log.recreate_topic(topic, 1);
+        site.states("person", if topic == INPUT { Vec::new() } else { vec![gone(1)] }).await;
+        site.says(&[(2, "b"), (3, "c"), (4, "e")]);
+        site.day("two").await;
+        site.is(&[(2, "b"), (3, "c"), (4, "e")]).await;
+    }
+}
+
+/// A topic is made anew and filled from a backup, past its old end, while nobody looks: its ends say nothing. What was
+/// written after the backup is missing, and nobody will say it again unless the new life is noticed.
+///
+/// Guard: the landmark (`Incarnations::stands` in `state/incarnations.rs`). Without it the output kept `A` of the
+/// backup under a target that held `NEWER` (output), and the source asked for changes only (input).
+#[tokio::test]
+async fn a_topic_recreated_and_refilled_past_its_old_end() {
+    for topic in [INPUT, OUTPUT] {
+        let site = Site::new().await;
+        site.says(&ALL);
+        site.day("one").await;
+        let backup = site.world.records(topic).await;
+        site.says(&[(1, "newer"), (2, "b"), (3, "c"), (4, "d")]);
+        site.day("two").await;
+        let end = site.world.log.ends(topic).await.unwrap()[0].end;
+        site.world.log.recreate_topic(topic, 1);
+        refill(&site.world.log, &backup).await;
+        refill(&site.world.log, &backup).await;
+        assert!(site.world.log.ends(topic).await.unwrap()[0].end > end, "the story needs a topic past its old end");
+        let asked = site.script.passes().len();
+        site.day("three").await;
+        site.is(&[(1, "newer"), (2, "b"), (3, "c"), (4, "d")]).await;
+        if topic == INPUT {
+            let passes = site.script.passes().split_off(asked);
+            assert!(passes.contains(&pipeline::source::Ask::Everything), "{passes:?}");
+        }
+    }
+}
+
+/// Compaction takes the landmark with its key's next record: nobody can tell whether the topic is the same, so
+/// everything is compared once, and nothing is written or deleted for it.
+#[tokio::test]
+async fn a_landmark_that_compaction_took_costs_one_comparison() {
+    let site = Site::new().await;
+    site.says(&ALL);
+    site.day("one").await;
+    // A process writes the landmark's key again and dies before it says how far it came.
+    site.states("dying", vec![put(4, "e")]).await;
+    site.world.log.compact(INPUT, TOMBSTONES);
+    site.says(&[(1, "a"), (2, "b"), (3, "c"), (4, "e")]);
+    site.day("two").await;
+    let written = site.world.records(INPUT).await.len();
+    site.day("three").await;
+    site.is(&[(1, "a"), (2, "b"), (3, "c"), (4, "e")]).await;
+    assert_eq!((written, site.world.records(INPUT).await.len()), (4, 4), "nothing was said twice");
+}
+
+/// The topic is made anew under its running owner, whose next append is larger than all that was there before: its own
+/// records stand where it believes that others do.
+///
+/// Guard: `first < owned.end` in `Emitter::remember` (`emitter/mod.rs`). Without it the emitter went on with the memory
+/// of the old topic: stating `a` again was no change, and the new topic never got it.
+#[tokio::test]
+async fn a_topic_recreated_under_its_owner_and_refilled_in_one_append() {
+    let site = Site::new().await;
+    let process = site.process("one").await;
+    let mut owner = site.emitter(&process).await;
+    let at = stamp(crate::common::morning());
+    owner.emit(vec![put(1, "a"), put(2, "b")], &at).await.unwrap();
+    site.world.log.recreate_topic(INPUT, 1);
+    let noticed = owner.emit(vec![put(3, "c"), put(4, "d"), put(5, "e")], &at).await;
+    assert!(matches!(noticed, Err(pipeline::emitter::EmitError::Reincarnated { .. })), "{noticed:?}");
+    owner.own(&[0]).await.unwrap();
+    owner.emit((1..=5).map(|n| put(n, "x")).collect(), &at).await.unwrap();
+    let all: Vec<(u32, &str)> = (1..=5).map(|n| (n, "x")).collect();
+    site.input_is(&all).await;
+}
+
+/// The log of a process that meets another one just before it names a life.
+struct Meeting {
+    log: MemoryLog,
+    both: Arc<tokio::sync::Barrier>,
+    met: AtomicBool,
+}
+
+#[async_trait]
+impl Log for Meeting {
+    async fn create(&self, topics: &[NewTopic]) -> Result<(), LogError> {
+        self.log.create(topics).await
+    }
+    async fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
+        self.log.topics().await
+    }
+    async fn append(&self, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
+        if !self.met.swap(true, Ordering::SeqCst) {
+            self.both.wait().await;
+        }
+        self.log.append(records).await
+    }
+    async fn ends(&self, topic: &str) -> Result<Vec<Ends>, LogError> {
+        self.log.ends(topic).await
+    }
+    async fn read(&self, from: &[(TopicPartition, Offset)]) -> Result<Box<dyn Reader>, LogError> {
+        self.log.read(from).await
+    }
+    async fn subscribe(&self, group: &str, topics: &[Arc<str>]) -> Result<Box<dyn Subscription>, LogError> {
+        self.log.subscribe(group, topics).await
+    }
+    async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
+        self.log.committed(group, of).await
+    }
+}
+
+/// Two processes meet a fresh topic in the same moment, and both would name its life.
+///
+/// Guard: the condition in `StateTable::put_unless_changed` and `enter` (`state/table.rs`, `state/followed.rs`). With
+/// plain appends each had the life that it had named itself, and one of them everything to read again.
+#[tokio::test]
+async fn two_processes_that_meet_a_fresh_topic_name_one_life() {
+    let site = Site::new().await;
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    let open = async |name: &str| {
+        let meeting = Meeting { log: site.world.log.clone(), both: Arc::clone(&both), met: AtomicBool::default() };
+        State::open(Arc::new(meeting), name, &[], None).await.unwrap()
+    };
+    let (one, two) = (open("one").await, open("two").await);
+    let at = TopicPartition::new(INPUT, 0);
+    let (first, second) = tokio::join!(one.incarnations.present(&at), two.incarnations.present(&at));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first, second);
+    assert_eq!(site.process("three").await.state.incarnations.present(&at).await.unwrap(), first);
+    // The one that was slower has covered its own record: compaction must not bring it back.
+    site.world.log.compact("muster.topics", Duration::ZERO);
+    assert_eq!(site.process("four").await.state.incarnations.present(&at).await.unwrap(), first);
+}
+
+/// A sink is away for longer than tombstones live: the one that would have told it to delete a row has gone.
+///
+/// Guard: `tombstones_gone` in `Loop::judge` (`run/sink.rs`). Without it the target kept `A`.
+#[tokio::test]
+async fn tombstones_expired_while_a_sink_was_away() {
+    let site = Site::new().await;
+    site.says(&ALL);
+    site.day("one").await;
+    site.states("person", vec![gone(1)]).await;
+    site.says(&ALL[1..]);
+    site.derive(&site.process("two").await).await.unwrap();
+    site.world.clock.advance(A_SEASON).await;
+    assert!(site.world.log.compact(OUTPUT, TOMBSTONES) > 0);
+    site.deliver(&site.process("three").await).await.unwrap();
+    site.is(&ALL[1..]).await;
+}
+
+/// The same of a processor, whose input's tombstone has gone.
+///
+/// Guard: `tombstones_live` in `Loop::usable` (`run/processor.rs`). Without it `A` stayed in the register.
+#[tokio::test]
+async fn tombstones_expired_while_a_processor_was_away() {
+    let site = Site::new().await;
+    site.says(&ALL);
+    site.day("one").await;
+    site.states("person", vec![gone(1)]).await;
+    site.says(&ALL[1..]);
+    site.world.clock.advance(A_SEASON).await;
+    assert!(site.world.log.compact(INPUT, TOMBSTONES) > 0);
+    site.day("two").await;
+    site.is(&ALL[1..]).await;
+}
+
+/// All processes are stopped, and the broker forgets their groups: offsets, members, all. Meanwhile a reason goes, and
+/// so does its tombstone.
+///
+/// Guard: `let Some(committed) = committed else { return Ok(false) }` in `Loop::usable` (`run/processor.rs`): all groups
+/// are derived anew. Going on from the start instead, the processor never heard of the reason that had gone, and `A`
+/// stayed. (The sink needs no group: `delivery_resumes_where_the_target_says` in `sink_loop.rs`. What Kafka says of a
+/// group it has forgotten: `a_group_that_was_forgotten_begins_anew` in `tests/tests/kafka_log/groups.rs`.)
+#[tokio::test]
+async fn all_processes_stopped_for_a_night() {
+    let site = Site::new().await;
+    site.says(&ALL);
+    site.day("one").await;
+    let (written, batches) = (site.world.records(OUTPUT).await.len(), site.target.batches().len());
+    for group in ["muster.tasks", "muster.reasons", "muster.register"] {
+        site.world.log.forget_group(group);
+    }
+    site.day("next morning").await;
+    assert_eq!(site.world.records(OUTPUT).await.len(), written, "nothing is written again");
+    assert_eq!(site.target.batches().len(), batches, "nothing is delivered again");
+
+    site.states("person", vec![gone(1)]).await;
+    site.world.log.compact(INPUT, Duration::ZERO);
+    for group in ["muster.tasks", "muster.reasons", "muster.register"] {
+        site.world.log.forget_group(group);
+    }
+    site.says(&ALL[1..]);
+    site.day("the morning after").await;
+    site.is(&ALL[1..]).await;
+}
