@@ -204,6 +204,41 @@ async fn a_commit_that_fails_for_one_partition_is_no_success() -> Result<()> {
     Ok(())
 }
 
+/// All processes are stopped until the broker forgets their group (offsets live for a week): whoever comes next is told
+/// that nothing was committed, and its commits count.
+#[tokio::test]
+async fn a_group_that_was_forgotten_begins_anew() -> Result<()> {
+    let Some(log) = log().await? else { return Ok(()) };
+    let Some(kafka) = services::kafka().await? else { return Ok(()) };
+    let topics = [topic(&log, "night", 1).await?];
+    let here = at(&topics[0], 0);
+    let group = name("night");
+    log.append((0..10).map(|n| record(here.clone(), "asha", &n.to_string())).collect()).await?;
+    let mut evening = Member::join(&log, &group, &topics).await?;
+    until(&mut [&mut evening], |m| m[0].read.len() == 10).await?;
+    evening.commit().await?;
+    assert!(log.committed(&group, std::slice::from_ref(&here)).await?[0].is_some());
+    evening.subscription.close().await?;
+
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create()?;
+    // The member has gone a moment after its answer; a group with members can't be deleted.
+    super::setting::until("the group is forgotten", || async {
+        let deleted = admin.delete_groups(&[&group], &AdminOptions::new()).await?;
+        Ok(deleted.iter().all(Result::is_ok))
+    })
+    .await?;
+    assert_eq!(log.committed(&group, std::slice::from_ref(&here)).await?, [None]);
+
+    let mut morning = Member::join(&log, &group, &topics).await?;
+    until(&mut [&mut morning], |m| m[0].read.len() == 10).await?;
+    assert_eq!(morning.read[0].offset, Offset::START, "it was told to begin at the start");
+    morning.commit().await?;
+    let committed = log.committed(&group, std::slice::from_ref(&here)).await?;
+    assert_eq!(committed[0].as_ref().map(|c| c.next), Some(Offset(10)));
+    Ok(())
+}
+
 async fn until_gone(log: &dyn Log, topic: &str) -> Result<()> {
     super::setting::until("the topic is gone", || async {
         Ok(matches!(log.ends(topic).await, Err(LogError::UnknownTopic { .. })))
