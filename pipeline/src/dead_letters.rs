@@ -142,12 +142,28 @@ impl DeadLetters {
         reject: &Reject,
         version: Version,
     ) -> Letter {
+        self.of_part(component, topic, place, reject, version, None)
+    }
+
+    /// The same of one part of what was made of the record: several parts have letters of their own.
+    pub fn of_part(
+        &self,
+        component: &str,
+        topic: &str,
+        place: Option<(u32, Offset)>,
+        reject: &Reject,
+        version: Version,
+        part: Option<&str>,
+    ) -> Letter {
         // Records without a key are told apart by where they stand.
         let key = match (&reject.key, place) {
             (Some(key), _) => key.as_str().to_owned(),
             (None, place) => place.map(|(partition, offset)| format!("{partition}@{offset}")).unwrap_or_default(),
         };
-        let id = letter_id(&[component.as_bytes(), topic.as_bytes(), key.as_bytes(), &version.0.to_le_bytes()]);
+        let version_bytes = version.0.to_le_bytes();
+        let whole = [component.as_bytes(), topic.as_bytes(), key.as_bytes(), &version_bytes];
+        let parts: Vec<&[u8]> = whole.into_iter().chain(part.map(str::as_bytes)).collect();
+        let id = letter_id(&parts);
         let mut letter = self.letter(id, component, topic, reject, None, Contents::binary(&reject.raw));
         letter.place = place;
         letter.version = Some(version);

@@ -9,6 +9,7 @@ use schemas::{Key, SchemaId};
 
 use super::memory::{Known, Memory, MemoryError, NOT_KNOWN};
 use super::{hash_of, version_of};
+use crate::blocking;
 use crate::change::{Epoch, Version, header};
 use crate::log::{Offset, Record};
 use crate::state::Landmark;
@@ -63,7 +64,7 @@ impl<'a> Absorber<'a> {
             self.waiting.clear();
             return;
         }
-        if let Err(error) = self.write() {
+        if let Err(error) = blocking::run(|| self.write()) {
             self.failed = Some(error);
         }
         self.waiting.clear();

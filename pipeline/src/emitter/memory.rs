@@ -11,6 +11,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use schemas::{ContentHash, Key};
 use serde::{Deserialize, Serialize};
 
+use crate::blocking;
 use crate::change::{Epoch, Incarnation, Version};
 use crate::log::Offset;
 
@@ -125,7 +126,7 @@ impl Memory {
     ) -> Result<Self, MemoryError> {
         let failed = |source: redb::Error| MemoryError { name: name.to_owned(), source: Box::new(source) };
         let (db, saved) = match folder {
-            Some(folder) => open_file(folder, name).map_err(failed)?,
+            Some(folder) => blocking::run(|| open_file(folder, name)).map_err(failed)?,
             None => {
                 let db = Database::builder().create_with_backend(InMemoryBackend::new());
                 (db.map_err(|e| failed(e.into()))?, None)
@@ -297,6 +298,10 @@ impl Memory {
 
     /// Ends a complete pass over everything. Answers the keys that were absent from this pass and the one before it.
     pub fn complete_pass(&mut self) -> Result<Vec<Key>, MemoryError> {
+        blocking::run(|| self.look_for_absent())
+    }
+
+    fn look_for_absent(&mut self) -> Result<Vec<Key>, MemoryError> {
         let pass = self.meta.passes + 1;
         self.meta.passes = pass;
         let mut absent = Vec::new();
@@ -366,7 +371,8 @@ impl Memory {
 
     /// Makes what is known durable, so that a restart need not scan it again.
     pub fn save(&mut self, now_ms: i64) -> Result<(), MemoryError> {
-        self.save_now(now_ms)
+        // It waits for the disk.
+        blocking::run(|| self.save_now(now_ms))
     }
 
     fn save_now(&mut self, now_ms: i64) -> Result<(), MemoryError> {

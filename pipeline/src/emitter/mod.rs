@@ -181,11 +181,17 @@ impl Emitter {
     /// Claims partitions, reads what the topic holds of them and heals what a former owner left.
     pub async fn own(&mut self, partitions: &[u32]) -> Result<BTreeMap<u32, OwnedPartition>, EmitError> {
         let mut shown = BTreeMap::new();
-        for &partition in partitions {
-            self.owned.remove(&partition);
-            let at = TopicPartition { topic: Arc::clone(&self.name), partition };
-            let claim = self.context.state.claims.claim(&format!("{}|{at}", self.component)).await?;
-            let incarnation = self.context.state.incarnations.present(&at).await?;
+        let all: Vec<TopicPartition> = partitions.iter().map(|partition| self.at(*partition)).collect();
+        let mut claims = Vec::with_capacity(all.len());
+        for at in &all {
+            self.owned.remove(&at.partition);
+            let key = format!("{}|{at}", self.component);
+            claims.push(self.context.state.claims.claim(&key).await?);
+        }
+        let mut lives = self.context.state.incarnations.present_all(&all).await?;
+        for (at, claim) in all.into_iter().zip(claims) {
+            let partition = at.partition;
+            let Some(incarnation) = lives.remove(&at) else { return Err(EmitError::NotOwned { at }) };
             let now = self.context.clock.now();
             let memory = Memory::open(
                 self.context.folder.as_deref(),

@@ -6,6 +6,7 @@
 pub mod kafka;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+mod scan;
 mod settings;
 pub mod sqlite;
 
@@ -18,6 +19,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+pub use self::scan::{Scan, scan};
 
 /// A place in one partition of a topic. Compares within one incarnation of the partition only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -333,52 +336,4 @@ pub async fn end_behind_gaps(log: &dyn Log, at: &TopicPartition, from: Offset) -
     let chunk = log.read(&[(at.clone(), from)]).await?.next().await?;
     let end = chunk.at_end.into_iter().find(|(ended, _)| ended == at).map(|(_, end)| end);
     Ok(end.filter(|_| chunk.records.is_empty()))
-}
-
-/// Reads `partitions` from the given offsets to the end they have at this moment, and hands every record to `each`.
-/// Answers where it stopped: the end that was reported, in the order given.
-pub async fn scan(
-    log: &dyn Log,
-    from: &[(TopicPartition, Offset)],
-    mut each: impl FnMut(Record) + Send,
-) -> Result<Vec<(TopicPartition, Offset)>, LogError> {
-    let mut ends: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
-    let mut open: Vec<(TopicPartition, Offset)> = Vec::new();
-    for (at, offset) in from {
-        let bounds = log.ends(&at.topic).await?;
-        let Some(bounds) = bounds.get(at.partition as usize).copied() else {
-            return Err(LogError::UnknownTopic { topic: at.to_string() });
-        };
-        if *offset > bounds.end {
-            return Err(LogError::OutOfRange { at: at.clone(), offset: *offset, ends: bounds });
-        }
-        ends.insert(at.clone(), bounds.end);
-        if *offset < bounds.end {
-            open.push((at.clone(), (*offset).max(bounds.start)));
-        }
-    }
-    let answer = from.iter().map(|(at, _)| (at.clone(), ends[at])).collect();
-    if open.is_empty() {
-        return Ok(answer);
-    }
-    let mut reader = log.read(&open).await?;
-    let mut left: std::collections::BTreeSet<TopicPartition> = open.into_iter().map(|(at, _)| at).collect();
-    while !left.is_empty() {
-        let chunk = reader.next().await?;
-        for record in chunk.records {
-            let end = ends[&record.at];
-            if record.offset.next() >= end {
-                left.remove(&record.at);
-            }
-            if record.offset < end {
-                each(record);
-            }
-        }
-        for (at, reached) in chunk.at_end {
-            if reached >= ends[&at] {
-                left.remove(&at);
-            }
-        }
-    }
-    Ok(answer)
 }

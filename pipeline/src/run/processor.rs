@@ -9,7 +9,7 @@ mod rederive;
 mod replay;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ use crate::state::Mark;
 
 /// How long a loop waits for records before it looks after everything else.
 const IDLE: Duration = Duration::from_millis(200);
+
+/// How long it waits for events while groups are to be derived anew.
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// How often an idle processor looks whether somebody else appended to its outputs.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -59,6 +62,12 @@ struct Loop<'a> {
     outputs: BTreeMap<&'static str, Emitter>,
     tables: ReferenceTables,
     partitions: BTreeMap<u32, Partition>,
+    /// Of these partitions all groups are to be derived anew.
+    anew: BTreeSet<u32>,
+    /// No partition is delivered, since groups are derived anew.
+    halted: bool,
+    /// What the group said meanwhile.
+    pending: Option<Event>,
     looked: chrono::DateTime<chrono::Utc>,
     gaps_looked: chrono::DateTime<chrono::Utc>,
     paused: bool,
@@ -108,6 +117,9 @@ impl Work for ProcessorWork<'_> {
             outputs,
             tables,
             partitions: BTreeMap::new(),
+            anew: BTreeSet::new(),
+            halted: false,
+            pending: None,
             looked,
             gaps_looked: looked,
             paused: false,
@@ -136,10 +148,14 @@ impl Loop<'_> {
     ) -> Result<(), RunError> {
         let mut assigned = false;
         loop {
-            let event = tokio::select! {
-                event = subscription.next() => Some(event?),
-                () = self.runtime.clock.sleep(IDLE) => None,
-                () = stop.cancelled() => return Ok(()),
+            let patience = if self.anew.is_empty() || self.paused { IDLE } else { A_MOMENT };
+            let event = match self.pending.take() {
+                Some(event) => Some(event),
+                None => tokio::select! {
+                    event = subscription.next() => Some(event?),
+                    () = self.runtime.clock.sleep(patience) => None,
+                    () = stop.cancelled() => return Ok(()),
+                },
             };
             match event {
                 Some(Event::Assigned(partitions)) => {
@@ -167,10 +183,10 @@ impl Loop<'_> {
             self.account.write(self.runtime, false).await?;
             let forgotten: u64 = self.outputs.values_mut().map(Emitter::take_forgotten).sum();
             if self.tables.changed(self.runtime, self.processor).await? || forgotten > 0 {
-                let all: Vec<u32> = self.partitions.keys().copied().collect();
-                unless_revoked(self.rederive(subscription, &all).await)?;
+                self.anew.extend(self.partitions.keys());
             }
-            if mode == Mode::Once && assigned && self.caught_up().await? {
+            unless_revoked(self.rederive(subscription, stop).await)?;
+            if mode == Mode::Once && assigned && !self.halted && self.pending.is_none() && self.caught_up().await? {
                 return self.answer_requests().await;
             }
         }
@@ -219,12 +235,12 @@ impl Loop<'_> {
             emitter.own(&numbers).await?;
             forgotten += emitter.take_forgotten();
         }
-        let mut anew = Vec::new();
+        let mut marks = self.present_marks(&numbers).await?;
         for &number in &numbers {
             let at: Vec<TopicPartition> = self.inputs_of(number);
             let committed = subscription.committed(&at).await?;
             let whole = self.usable(&at, &committed).await?;
-            let mark = self.present_mark(number).await?;
+            let Some(mark) = marks.remove(&number) else { continue };
             let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
             let next = at.iter().zip(committed).filter_map(|(at, c)| Some((Arc::clone(&at.topic), c?.next))).collect();
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
@@ -235,12 +251,12 @@ impl Loop<'_> {
                     subscription.start(at, next).await?;
                 }
             } else {
-                anew.push(number);
+                self.anew.insert(number);
             }
         }
         // What was just started is paused again where it must be.
         self.paused = false;
-        self.rederive(subscription, &anew).await
+        Ok(())
     }
 
     /// Whether reading can go on where it was committed: the places are there, and tombstones behind them still are.
@@ -274,6 +290,7 @@ impl Loop<'_> {
         numbers.dedup();
         for number in &numbers {
             self.partitions.remove(number);
+            self.anew.remove(number);
         }
         for emitter in self.outputs.values_mut() {
             emitter.disown(&numbers)?;
@@ -285,16 +302,23 @@ impl Loop<'_> {
         self.processor.inputs().iter().map(|topic| TopicPartition::new(*topic, number)).collect()
     }
 
-    async fn present_mark(&self, number: u32) -> Result<Mark, RunError> {
-        let mut inputs = BTreeMap::new();
-        for at in self.inputs_of(number) {
-            let life = self.runtime.state.incarnations.present(&at).await?;
-            inputs.insert(at.topic.to_string(), life);
-        }
-        let outputs = self.outputs.iter();
-        let outputs =
-            outputs.filter_map(|(name, e)| Some(((*name).to_owned(), e.incarnation(number)?.clone()))).collect();
-        Ok(Mark { version: self.processor.version(), tables: self.tables.contents(), outputs, inputs })
+    /// Under what groups of these partitions are derived now.
+    async fn present_marks(&self, numbers: &[u32]) -> Result<BTreeMap<u32, Mark>, RunError> {
+        let inputs: Vec<TopicPartition> = numbers.iter().flat_map(|number| self.inputs_of(*number)).collect();
+        let lives = self.runtime.state.incarnations.present_all(&inputs).await?;
+        let mark = |number: &u32| {
+            let here = lives.iter().filter(|(at, _)| at.partition == *number);
+            let outputs = self.outputs.iter();
+            Mark {
+                version: self.processor.version(),
+                tables: self.tables.contents(),
+                outputs: outputs
+                    .filter_map(|(name, e)| Some(((*name).to_owned(), e.incarnation(*number)?.clone())))
+                    .collect(),
+                inputs: here.map(|(at, life)| (at.topic.to_string(), life.clone())).collect(),
+            }
+        };
+        Ok(numbers.iter().map(|number| (*number, mark(number))).collect())
     }
 
     /// Derives the groups that a batch touches. What is durable afterwards may be committed.

@@ -242,10 +242,11 @@ impl Loop<'_> {
         partitions: &[TopicPartition],
     ) -> Result<(), RunError> {
         let mut ours = Vec::with_capacity(partitions.len());
+        let lives = self.runtime.state.incarnations.present_all(partitions).await?;
         for at in partitions {
             let Some(topic) = self.task.topics.iter().find(|topic| topic.name == *at.topic) else { continue };
             let claim = self.runtime.state.claims.claim(&format!("{}|{at}", self.task.name)).await?;
-            let incarnation = self.runtime.state.incarnations.present(at).await?;
+            let Some(incarnation) = lives.get(at).cloned() else { continue };
             let epoch: Epoch = claim.epoch();
             ours.push(Assigned { topic: Arc::clone(topic), partition: at.partition, incarnation, epoch });
         }

@@ -1,5 +1,6 @@
 //! The lives of topic partitions: a topic that was recreated or truncated under us is noticed, never skipped over.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{StateError, StateTable};
 use crate::change::{Incarnation, header};
-use crate::log::{Headers, Log, LogError, Offset, Record, TopicPartition};
+use crate::log::{Ends, Headers, Log, LogError, Offset, Record, TopicPartition};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Life {
@@ -75,30 +76,116 @@ impl Incarnations {
         Self { table, log, naming: Mutex::default() }
     }
 
-    /// The partition's present incarnation. A new one is made where there was none, where the partition ends below what
-    /// had been written, and where the landmark isn't found: better compared once too often than never.
+    /// The partition's present incarnation: see [`Self::present_all`].
     pub async fn present(&self, at: &TopicPartition) -> Result<Incarnation, StateError> {
-        let key = at.to_string();
+        let mut found = self.present_all(std::slice::from_ref(at)).await?;
+        found.remove(at).ok_or_else(|| LogError::UnknownTopic { topic: at.to_string() }.into())
+    }
+
+    /// The partitions' present incarnations. A new one is made where there was none, where the partition ends below what
+    /// had been written, and where the landmark isn't found: better compared once too often than never.
+    pub async fn present_all(
+        &self,
+        of: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Incarnation>, StateError> {
         let _naming = self.naming.lock().await;
+        let mut found = BTreeMap::new();
         loop {
-            let known = self.known(&key).await?;
-            // Looked at after the record: others append, and note how far they came, all the time.
-            let end = self.end(at).await?;
-            if let Some((life, written_at)) = &known {
-                if end >= life.end && self.stands(at, life).await? {
-                    return Ok(life.incarnation.clone());
-                }
-                let again = self.known(&key).await?;
-                if again.is_none_or(|(_, again)| again != *written_at) {
-                    // Somebody has named a later life, or come further, meanwhile.
-                    continue;
-                }
-                tracing::warn!(topic = %at.topic, partition = at.partition, "topic was recreated or truncated: a new incarnation begins");
+            self.table.settled().await?;
+            let mut open: BTreeMap<&TopicPartition, Option<(Life, Offset)>> = BTreeMap::new();
+            for at in of.iter().filter(|at| !found.contains_key(*at)) {
+                open.insert(at, self.table.get(&at.to_string())?);
             }
-            let life = Life { incarnation: new_incarnation(), end, landmark: None, incomplete: false };
+            if open.is_empty() {
+                return Ok(found);
+            }
+            // Looked at after the records: others append, and note how far they came, all the time.
+            let ends = self.ends(open.keys().copied()).await?;
+            let lives = open.iter().filter_map(|(at, known)| Some((*at, &known.as_ref()?.0)));
+            let standing = self.standing(lives.filter(|(at, life)| ends[*at].end >= life.end), &ends).await?;
+            self.table.settled().await?;
+            let mut news = Vec::new();
+            for (at, known) in open {
+                let key = at.to_string();
+                let written_at = known.as_ref().map(|(_, written_at)| *written_at);
+                if let Some((life, _)) = known {
+                    if standing.contains(at) {
+                        found.insert(at.clone(), life.incarnation);
+                        continue;
+                    }
+                    if self.table.written_at(&key) != written_at {
+                        // Somebody has named a later life, or come further, meanwhile.
+                        continue;
+                    }
+                    tracing::warn!(topic = %at.topic, partition = at.partition, "topic was recreated or truncated: a new incarnation begins");
+                }
+                let life =
+                    Life { incarnation: new_incarnation(), end: ends[at].end, landmark: None, incomplete: false };
+                news.push((key, life, written_at));
+            }
             // Of two processes that name a life at the same moment, the first has named it: the next round tells.
-            self.table.put_unless_changed(&[(key.clone(), life, known.map(|(_, at)| at))]).await?;
+            self.table.put_unless_changed(&news).await?;
         }
+    }
+
+    async fn ends(
+        &self,
+        of: impl Iterator<Item = &TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, Ends>, StateError> {
+        let mut topics: BTreeMap<Arc<str>, Vec<Ends>> = BTreeMap::new();
+        let mut ends = BTreeMap::new();
+        for at in of {
+            if !topics.contains_key(&at.topic) {
+                topics.insert(Arc::clone(&at.topic), self.log.ends(&at.topic).await?);
+            }
+            let bounds = topics[&at.topic].get(at.partition as usize).copied();
+            let bounds = bounds.ok_or_else(|| LogError::UnknownTopic { topic: at.to_string() })?;
+            ends.insert(at.clone(), bounds);
+        }
+        Ok(ends)
+    }
+
+    /// Those lives whose landmarks stand where they stood; without one, a life is believed.
+    async fn standing<'l>(
+        &self,
+        lives: impl Iterator<Item = (&'l TopicPartition, &'l Life)>,
+        ends: &BTreeMap<TopicPartition, Ends>,
+    ) -> Result<BTreeSet<TopicPartition>, StateError> {
+        let mut standing = BTreeSet::new();
+        let mut open: BTreeMap<TopicPartition, &Landmark> = BTreeMap::new();
+        for (at, life) in lives {
+            match &life.landmark {
+                Some(landmark) if landmark.offset < ends[at].start => {}
+                Some(landmark) => drop(open.insert(at.clone(), landmark)),
+                None => drop(standing.insert(at.clone())),
+            }
+        }
+        'again: while !open.is_empty() {
+            let from: Vec<_> = open.iter().map(|(at, landmark)| (at.clone(), landmark.offset)).collect();
+            let mut reader = match self.log.read(&from).await {
+                Err(LogError::OutOfRange { at, .. }) if open.remove(&at).is_some() => continue,
+                reader => reader?,
+            };
+            while !open.is_empty() {
+                let chunk = match reader.next().await {
+                    Err(LogError::OutOfRange { at, .. }) if open.remove(&at).is_some() => continue 'again,
+                    chunk => chunk?,
+                };
+                for record in &chunk.records {
+                    // The first at or behind its place: another one, where compaction has taken it.
+                    let landmark = open.remove(&record.at);
+                    if landmark.is_some_and(|landmark| Landmark::of_record(record) == *landmark) {
+                        standing.insert(record.at.clone());
+                    }
+                }
+                for (at, end) in &chunk.at_end {
+                    if open.get(at).is_some_and(|landmark| *end > landmark.offset) {
+                        open.remove(at);
+                    }
+                }
+            }
+        }
+        Ok(standing)
     }
 
     /// Another life than this one has been seen to have begun, whatever the partition's end says by now.
@@ -111,27 +198,6 @@ impl Incarnations {
             self.table.put_unless_changed(&[(key, life, Some(written_at))]).await?;
         }
         Ok(())
-    }
-
-    /// Whether the landmark of a life stands where it stood.
-    async fn stands(&self, at: &TopicPartition, life: &Life) -> Result<bool, StateError> {
-        let Some(landmark) = &life.landmark else { return Ok(true) };
-        let mut reader = match self.log.read(&[(at.clone(), landmark.offset)]).await {
-            Err(LogError::OutOfRange { .. }) => return Ok(false),
-            reader => reader?,
-        };
-        loop {
-            let chunk = match reader.next().await {
-                Err(LogError::OutOfRange { .. }) => return Ok(false),
-                chunk => chunk?,
-            };
-            if let Some(record) = chunk.records.first() {
-                return Ok(Landmark::of_record(record) == *landmark);
-            }
-            if chunk.at_end.iter().any(|(of, end)| of == at && *end > landmark.offset) {
-                return Ok(false);
-            }
-        }
     }
 
     /// Remembers how far a partition reached, so that a shorter one is noticed.
@@ -186,12 +252,6 @@ impl Incarnations {
     async fn known(&self, key: &str) -> Result<Option<(Life, Offset)>, StateError> {
         self.table.settled().await?;
         self.table.get(key)
-    }
-
-    async fn end(&self, at: &TopicPartition) -> Result<Offset, StateError> {
-        let ends = self.log.ends(&at.topic).await?;
-        let bounds = ends.get(at.partition as usize);
-        Ok(bounds.ok_or_else(|| LogError::UnknownTopic { topic: at.to_string() })?.end)
     }
 }
 

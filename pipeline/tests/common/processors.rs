@@ -59,6 +59,11 @@ impl Processor for Reasons {
         self.derived.fetch_add(1, Ordering::SeqCst);
         for input in &group.inputs {
             let reason = &input.value;
+            // Its parts can't be used, and the rest goes on.
+            for part in reason.name.split(' ').filter(|part| part.starts_with("part-")) {
+                let why = Why::new("bad_part", "part: it can't be used");
+                out.reject(Reject::new(Some(schemas::Key::of(&[Some(&reason.id), Some(part)])), why, Bytes::new()));
+            }
             if reason.name == "bad" {
                 let why = Why::new("bad_name", "name: anything but bad was expected");
                 return Err(Reject::new(Some(group.key.clone()), why, Bytes::new()));

@@ -9,7 +9,9 @@ use schemas::Key;
 
 use super::Loop;
 use super::tables::row;
+use crate::blocking;
 use crate::change::{Asked, Change, Version};
+use crate::dead_letters::Letter;
 use crate::emitter::{EmitError, Stamp, version_of};
 use crate::ledger::Counts;
 use crate::log::{Offset, Record};
@@ -17,6 +19,9 @@ use crate::processor::Row;
 use crate::reject::{Reason, Reject};
 use crate::run::RunError;
 use crate::telemetry;
+
+/// More groups than these may keep their thread for longer than it takes to make room for others.
+const A_FEW: usize = 100;
 
 /// Where an input stands: what a letter needs of it.
 #[derive(Clone)]
@@ -41,13 +46,27 @@ pub(super) struct SetAside {
     place: (u32, Offset),
     version: Version,
     reject: Reject,
+    /// Tells a part of an input from its other parts; `None`: the whole input, of which nothing was emitted.
+    part: Option<String>,
 }
 
 impl SetAside {
-    /// A letter holds what a person can repair and derive again: the input, also where only a part of it is set aside.
-    fn of(origin: &Origin, reason: Reason) -> Self {
+    /// A letter holds what a person can repair and derive again: the input.
+    fn whole(origin: &Origin, reason: Reason) -> Self {
         let reject = Reject::new(Some(origin.key.clone()), reason, origin.raw.clone());
-        Self { topic: Arc::clone(&origin.topic), place: origin.place, version: origin.version, reject }
+        Self { topic: Arc::clone(&origin.topic), place: origin.place, version: origin.version, reject, part: None }
+    }
+
+    /// Also where only a part of it is set aside, of which each has its own letter.
+    fn part(origin: &Origin, reject: &Reject, reason: Reason) -> Self {
+        let key = reject.key.as_ref().map_or("", |key| key.as_str());
+        let part = Some(format!("{key}|{}|{}", reason.code, reason.text));
+        Self { part, ..Self::whole(origin, reason) }
+    }
+
+    /// Whether the rest of its input was emitted.
+    pub fn is_part(&self) -> bool {
+        self.part.is_some()
     }
 
     /// Why.
@@ -80,11 +99,12 @@ impl Loop<'_> {
         let (taken, mut aside) = self.take(records, counts).await?;
         let stamp = self.stamp();
         let origins: Vec<Origin> = taken.iter().map(|input| input.origin.clone()).collect();
-        let derived = if self.processor.one_group() {
-            self.derive_all_rows(taken, &mut aside, counts)?
-        } else {
-            self.derive_each(&taken, &mut aside, counts)?
+        let one_group = self.processor.one_group();
+        let derive = || match one_group {
+            true => self.derive_all_rows(taken, &mut aside, counts),
+            false => self.derive_each(&taken, &mut aside, counts),
         };
+        let derived = if one_group || origins.len() > A_FEW { blocking::run(derive)? } else { derive()? };
         aside.extend(self.emit(derived, &origins, &stamp).await?);
         Ok(aside)
     }
@@ -117,7 +137,7 @@ impl Loop<'_> {
                 }
                 Err(reject) => {
                     counts.rejected += 1;
-                    aside.push(SetAside { topic, place, version, reject });
+                    aside.push(SetAside { topic, place, version, reject, part: None });
                 }
             }
         }
@@ -140,14 +160,14 @@ impl Loop<'_> {
                     counts.delivered += 1;
                     telemetry::count_parts(self.processor.name(), &outputs);
                     let rejects = std::mem::take(&mut outputs.rejects).into_iter();
-                    aside.extend(rejects.map(|reject| SetAside::of(origin, reject.reason)));
+                    aside.extend(rejects.map(|reject| SetAside::part(origin, &reject, reject.reason.clone())));
                     let time = input.row.as_ref().and_then(|row| row.time);
                     self.difference(origin.place.0, Some(&origin.key), outputs.changes, time, &mut changes)?;
                 }
                 Err(reject) => {
                     // Its last outputs stay.
                     counts.rejected += 1;
-                    aside.push(SetAside::of(origin, reject.reason));
+                    aside.push(SetAside::whole(origin, reject.reason));
                 }
             }
         }
@@ -197,7 +217,7 @@ impl Loop<'_> {
                         if batch.contains_key(&origin.key) {
                             rejected.insert(origin.key.clone());
                         }
-                        aside.push(SetAside::of(origin, reject.reason));
+                        aside.push(SetAside::part(origin, &reject, reject.reason.clone()));
                     }
                     counts.rejected += rejected.len() as u64;
                     counts.delivered += new - rejected.len() as u64;
@@ -205,7 +225,7 @@ impl Loop<'_> {
                 }
                 Err(reject) => {
                     counts.rejected += new;
-                    aside.extend(origin_of(&reject).map(|origin| SetAside::of(origin, reject.reason)));
+                    aside.extend(origin_of(&reject).map(|origin| SetAside::whole(origin, reject.reason)));
                 }
             }
         }
@@ -270,8 +290,8 @@ impl Loop<'_> {
                         format!("{topic} can't take a key of no input's group"),
                     ));
                 };
-                let Reason { code, text } = reject.reason;
-                aside.push(SetAside::of(origin, Reason::new(code, format!("{topic}: {text}"))));
+                let Reason { code, text } = reject.reason.clone();
+                aside.push(SetAside::part(origin, &reject, Reason::new(code, format!("{topic}: {text}"))));
             }
         }
         Ok(aside)
@@ -283,13 +303,15 @@ impl Loop<'_> {
         }
         let name = self.processor.name();
         self.runtime.rejects.check(name, of, aside.iter().map(|a| a.reject.reason.code))?;
-        let letters: Vec<_> = aside
-            .iter()
-            .map(|a| self.runtime.letters.of_record(name, &a.topic, Some(a.place), &a.reject, a.version))
-            .collect();
+        let letters: Vec<Letter> = aside.iter().map(|aside| self.letter(aside)).collect();
         self.runtime.letters.write(&letters).await?;
         tracing::warn!(processor = name, rejected = letters.len(), "records were set aside in the dead letters");
         Ok(())
+    }
+
+    pub(super) fn letter(&self, aside: &SetAside) -> Letter {
+        let SetAside { topic, place, version, reject, part } = aside;
+        self.runtime.letters.of_part(self.processor.name(), topic, Some(*place), reject, *version, part.as_deref())
     }
 }
 

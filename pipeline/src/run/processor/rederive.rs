@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use schemas::Key;
+use tokio_util::sync::CancellationToken;
 
 use super::Loop;
+use crate::blocking;
 use crate::emitter::EmitError;
-use crate::log::{Offset, Record, Subscription, TopicPartition, scan};
+use crate::log::{Event, Offset, Record, Scan, Subscription, TopicPartition};
 use crate::run::RunError;
 
 /// Records that are derived together.
@@ -23,17 +25,25 @@ const KEYS_AT_ONCE: usize = 4_096;
 type LastOffsets = HashMap<u128, Offset>;
 
 impl Loop<'_> {
-    /// Derives all groups of these partitions, deletes what has no inputs any more, and goes on behind what was read.
+    /// Derives all groups of the partitions that need it, deletes what has no inputs any more, and goes on behind what was
+    /// read. It leaves off where the group has something to say or the process is to stop; what is left to do then stays
+    /// to be done, here or by the next owner.
     pub(super) async fn rederive(
         &mut self,
         subscription: &mut dyn Subscription,
-        numbers: &[u32],
+        stop: &CancellationToken,
     ) -> Result<(), RunError> {
-        for &number in numbers {
-            let at = self.inputs_of(number);
-            subscription.pause(&at).await?;
-            let mark = self.present_mark(number).await?;
-            let ends = self.rederive_partition(number).await?;
+        if self.anew.is_empty() && !self.halted {
+            return Ok(());
+        }
+        // Whatever the group says meanwhile is about the group. Records that were on their way are read again afterwards.
+        let all: Vec<TopicPartition> = self.partitions.keys().flat_map(|number| self.inputs_of(*number)).collect();
+        self.halted = true;
+        subscription.pause(&all).await?;
+        let mut derived = 0;
+        while let Some(number) = self.anew.first().copied() {
+            let Some(mark) = self.present_marks(&[number]).await?.remove(&number) else { return Ok(()) };
+            let Some(ends) = self.rederive_partition(number, subscription, stop).await? else { return Ok(()) };
             if let Some(partition) = self.partitions.get_mut(&number) {
                 partition.mark = mark.clone();
                 partition.next = ends.iter().map(|(at, end)| (Arc::clone(&at.topic), *end)).collect();
@@ -42,85 +52,114 @@ impl Loop<'_> {
             for emitter in self.outputs.values() {
                 emitter.restated(&[number]).await?;
             }
-            for (at, end) in ends {
-                subscription.start(&at, end).await?;
+            self.anew.remove(&number);
+            derived += 1;
+        }
+        for (number, partition) in &self.partitions {
+            for (topic, next) in &partition.next {
+                let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
+                subscription.start(&at, *next).await?;
             }
         }
-        if !numbers.is_empty() {
+        self.halted = false;
+        if derived > 0 {
             self.commit(subscription).await?;
-            tracing::info!(processor = self.processor.name(), partitions = numbers.len(), "all groups derived anew");
+            tracing::info!(processor = self.processor.name(), partitions = derived, "all groups derived anew");
         }
         Ok(())
     }
 
-    async fn rederive_partition(&mut self, number: u32) -> Result<Vec<(TopicPartition, Offset)>, RunError> {
+    /// Whether to leave off: the process is to stop, or the group has something to say, which waits in `pending`.
+    async fn interrupted(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        stop: &CancellationToken,
+    ) -> Result<bool, RunError> {
+        self.runtime.health.progressed(self.processor.name(), self.runtime.clock.now());
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(true),
+                event = subscription.next() => event?,
+                () = tokio::task::yield_now() => return Ok(false),
+            };
+            if !matches!(event, Event::Records(_)) {
+                self.pending = Some(event);
+                return Ok(true);
+            }
+        }
+    }
+
+    /// `None`: it left off.
+    async fn rederive_partition(
+        &mut self,
+        number: u32,
+        subscription: &mut dyn Subscription,
+        stop: &CancellationToken,
+    ) -> Result<Option<Vec<(TopicPartition, Offset)>>, RunError> {
         if let Some(partition) = self.partitions.get_mut(&number) {
             partition.rows.clear();
         }
         let from: Vec<(TopicPartition, Offset)> =
             self.inputs_of(number).into_iter().map(|at| (at, Offset::START)).collect();
         let mut last = LastOffsets::new();
-        let ends = scan(self.runtime.log.as_ref(), &from, |record| {
-            let key = record_key(&record);
-            if record.value.is_some() {
-                last.insert(key, record.offset);
-            } else {
-                last.remove(&key);
+        let mut scan = Scan::begin(self.runtime.log.as_ref(), &from).await?;
+        while let Some(records) = scan.next().await? {
+            for record in records {
+                let key = record_key(&record);
+                if record.value.is_some() {
+                    last.insert(key, record.offset);
+                } else {
+                    last.remove(&key);
+                }
             }
-        })
-        .await?;
-        self.derive_latest(&from, &ends, &last).await?;
-        self.derive_orphans(number, &last).await?;
-        Ok(ends)
+            if self.interrupted(subscription, stop).await? {
+                return Ok(None);
+            }
+        }
+        let ends: Vec<(TopicPartition, Offset)> = from.iter().map(|(at, _)| (at.clone(), scan.end(at))).collect();
+        let again = Scan::begin(self.runtime.log.as_ref(), &from).await?.until(&ends);
+        if !self.derive_latest(again, &last, subscription, stop).await? {
+            return Ok(None);
+        }
+        let done = self.derive_orphans(number, &last, subscription, stop).await?;
+        Ok(done.then_some(ends))
     }
 
+    /// `false`: it left off.
     async fn derive_latest(
         &mut self,
-        from: &[(TopicPartition, Offset)],
-        ends: &[(TopicPartition, Offset)],
+        mut scan: Scan,
         last: &LastOffsets,
-    ) -> Result<(), RunError> {
-        let mut left: HashMap<TopicPartition, Offset> =
-            ends.iter().filter(|(_, end)| *end > Offset::START).cloned().collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        let mut open = Vec::new();
-        for (at, from) in from.iter().filter(|(at, _)| left.contains_key(at)) {
-            // What retention has taken, if somebody set it, isn't there to be read.
-            let bounds = self.runtime.log.ends(&at.topic).await?;
-            let start = bounds.get(at.partition as usize).map_or(*from, |bounds| bounds.start);
-            open.push((at.clone(), start.max(*from)));
-        }
-        let ends = left.clone();
-        let mut reader = self.runtime.log.read(&open).await?;
+        subscription: &mut dyn Subscription,
+        stop: &CancellationToken,
+    ) -> Result<bool, RunError> {
         let mut waiting: Vec<Record> = Vec::with_capacity(AT_ONCE);
-        while !left.is_empty() {
-            let chunk = reader.next().await?;
-            for record in chunk.records {
-                let end = ends.get(&record.at).copied().unwrap_or_default();
-                if record.offset.next() >= end {
-                    left.remove(&record.at);
-                }
-                if record.offset < end && last.get(&record_key(&record)) == Some(&record.offset) {
+        while let Some(records) = scan.next().await? {
+            for record in records {
+                if last.get(&record_key(&record)) == Some(&record.offset) {
                     waiting.push(record);
                 }
                 if waiting.len() >= AT_ONCE && !self.processor.one_group() {
                     self.derive_records(std::mem::take(&mut waiting)).await?;
-                    self.runtime.health.progressed(self.processor.name(), self.runtime.clock.now());
                 }
             }
-            for (at, reached) in chunk.at_end {
-                if ends.get(&at).is_some_and(|end| reached >= *end) {
-                    left.remove(&at);
-                }
+            if self.interrupted(subscription, stop).await? {
+                return Ok(false);
             }
         }
-        self.derive_records(waiting).await
+        self.derive_records(waiting).await?;
+        Ok(true)
     }
 
-    /// Outputs whose group has no input any more: the group is derived as empty.
-    async fn derive_orphans(&mut self, number: u32, last: &LastOffsets) -> Result<(), RunError> {
+    /// Outputs whose group has no input any more: the group is derived as empty. `false`: it left off.
+    async fn derive_orphans(
+        &mut self,
+        number: u32,
+        last: &LastOffsets,
+        subscription: &mut dyn Subscription,
+        stop: &CancellationToken,
+    ) -> Result<bool, RunError> {
         if self.processor.one_group() {
             if last.is_empty() {
                 let mut changes = Vec::new();
@@ -129,7 +168,7 @@ impl Loop<'_> {
                 let aside = self.emit(changes, &[], &stamp).await?;
                 self.write_letters(aside, 0).await?;
             }
-            return Ok(());
+            return Ok(true);
         }
         let inputs = self.processor.inputs();
         let mut orphans: Vec<Key> = Vec::new();
@@ -138,7 +177,7 @@ impl Loop<'_> {
             let Some(memory) = emitter.memory(number) else { continue };
             let mut after: Option<Key> = None;
             loop {
-                let page = memory.keys(after.as_ref(), KEYS_AT_ONCE).map_err(EmitError::from)?;
+                let page = blocking::run(|| memory.keys(after.as_ref(), KEYS_AT_ONCE)).map_err(EmitError::from)?;
                 let Some((key, _)) = page.last() else { break };
                 after = Some(key.clone());
                 for (key, _) in page {
@@ -158,8 +197,11 @@ impl Loop<'_> {
             let stamp = self.stamp();
             let aside = self.emit(changes, &[], &stamp).await?;
             self.write_letters(aside, groups.len() as u64).await?;
+            if self.interrupted(subscription, stop).await? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

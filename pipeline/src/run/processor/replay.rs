@@ -114,7 +114,9 @@ impl Loop<'_> {
         let version = version_of(&record).unwrap_or_default();
         let mut counts = Counts { read: 1, ..Counts::default() };
         let aside = self.derive_and_emit(vec![record], &mut counts).await?;
-        if let Some(still) = aside.first() {
+        // Other parts have letters of their own; where nothing was emitted, nothing was mended.
+        let still = aside.iter().find(|aside| !aside.is_part() || self.letter(aside).id == letter.id);
+        if let Some(still) = still {
             return Ok(Some(not_done(format!("dead letter {} still can't be used: {}", letter.id, still.reason()))));
         }
         self.account.book(&counts)?;
