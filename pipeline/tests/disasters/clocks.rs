@@ -20,7 +20,7 @@ use crate::site::{Site, names};
 ///
 /// Guards: `last > now` in `next_run` (`run/source/mod.rs`): without it the feed rested for the whole day that the clock
 /// had gone back; `known.highest.next(now)` in `Emitter::emit_as` (`emitter/mod.rs`): without it the target refused what
-/// came after a step back as stale.
+/// came after a step back.
 #[tokio::test]
 async fn clocks_step_back_and_forward_under_a_running_process() {
     let site = Site::new().await;
@@ -48,8 +48,8 @@ async fn clocks_step_back_and_forward_under_a_running_process() {
 /// The source's process has a clock a day behind, then a day ahead of the others; the processor and the sink have the
 /// right time. Everything arrives each time.
 ///
-/// Guard: `known.highest.next(now)` in `Emitter::emit_as` (`emitter/mod.rs`). Without it the target stayed at the name
-/// that the fast clock had written.
+/// Guard: `known.highest.next(now)` in `Emitter::emit_as` (`emitter/mod.rs`). Without it a reader that goes by versions stayed
+/// at the name of before.
 #[tokio::test]
 async fn clocks_of_source_and_runner_differ() {
     let site = Site::new().await;
@@ -69,7 +69,7 @@ async fn clocks_of_source_and_runner_differ() {
 /// A healing look, a retry of parked rows and a look for gaps are due again soon after the clock has stepped back.
 ///
 /// Guard: `.abs()` where the loops compare the time with their last look (`Loop::idle` in `run/processor.rs`). Without
-/// it the late append was healed a day later.
+/// it nobody looked for ten minutes, and would not have for a day.
 #[tokio::test]
 async fn clocks_stepping_back_do_not_put_off_healing() {
     let site = Site::new().await;

@@ -12,10 +12,10 @@ use crate::site::{OUTPUT, Site, gone};
 
 /// The target has written a batch, and its answer to COMMIT is lost; so is the broker's answer to the commits of groups.
 ///
-/// Guards: on real databases `Claim::Written` in `sinks/src/sql/offsets.rs`, shown by `a_lost_answer_is_found_out`
-/// (`sinks/src/sql/tests/suite.rs`; fenced without it) and, with a proxy that swallows the answer,
-/// `a_lost_commit_answer_…` (`postgres.rs`, there). Here: `Ok(None)`-less waiting in `Loop::apply` (`run/sink/deliver.rs`)
-/// sends the same batch with the same offsets; with `expected` moved on before the answer, the target fenced its own sink.
+/// Guard: `of_log` in `run/error.rs`: what can pass begins the loop again, from what was committed. With `Unavailable` as
+/// final, the processor stopped. (How a real database tells that a batch was written before, `Claim::Written` in
+/// `sinks/src/sql/offsets.rs`, is the business of `a_lost_answer_is_found_out` in `sinks/src/sql/tests/suite.rs` and of the
+/// proxy in `sinks/src/sql/tests/postgres.rs`, which swallows the answer.)
 #[tokio::test]
 async fn a_lost_commit_answer() {
     let site = Site::new().await;
@@ -74,9 +74,9 @@ async fn a_target_restored_empty() {
 
 /// The target is restored under a running sink, which believes that it is further.
 ///
-/// Guard: `expected` in `batch` (`run/sink/batch.rs`), which the target compares with its own offset, and the loop's new
-/// beginning when it is fenced (`can_pass` in `run/error.rs`). With `expected` set to whatever the target held, `A` and
-/// `B` never came back.
+/// Guard: a target that refuses the batch, since its own offset isn't the expected one, makes the loop begin again from
+/// there: `SinkError::Fenced` in `can_pass` (`run/error.rs`), and `Resume::Own` in `Loop::assigned` (`run/sink.rs`).
+/// Without either, the target never got its rows back.
 #[tokio::test]
 async fn a_target_restored_under_a_running_sink() {
     for older in [true, false] {
@@ -115,12 +115,15 @@ async fn a_target_restored_from_a_backup_older_than_tombstones() {
     site.states("person", vec![gone(1)]).await;
     site.says(&[(2, "b")]);
     site.day("two").await;
+    // A tombstone that stood last would be missed as the landmark.
+    site.says(&[(2, "newer")]);
+    site.day("three").await;
     let season = std::time::Duration::from_secs(100 * 24 * 3600);
     site.world.clock.advance(season).await;
     assert!(site.world.log.compact(OUTPUT, season - std::time::Duration::from_secs(10 * 24 * 3600)) > 0);
     site.target.restore(&backup);
     let sink = SinkTask { limits: SinkLimits::default(), ..site.sink() };
-    let process = site.process("three").await;
+    let process = site.process("four").await;
     site.world.drive(sink.run(&process, pipeline::run::Mode::Once, &CancellationToken::new())).await.unwrap();
-    site.is(&[(2, "b")]).await;
+    site.is(&[(2, "newer")]).await;
 }
