@@ -7,6 +7,7 @@
 mod absorb;
 mod headers;
 mod heal;
+mod look;
 pub mod memory;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,21 +15,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 
-use self::absorb::Absorber;
 use self::headers::ChangeHeaders;
 use self::memory::{Known, Memory, MemoryError};
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
 use crate::clock::Clock;
 use crate::ledger::Counts;
-use crate::log::{Append, Log, LogError, Offset, Record, TopicPartition, scan};
+use crate::log::{Append, Log, LogError, Offset, Record, TopicPartition};
 use crate::reject::{Reason, Reject};
 use crate::state::{Claim, Landmark, Reached, State, StateError};
-
-/// How often an emitter looks whether somebody else has appended.
-const LOOK_FOR_FOREIGN: TimeDelta = TimeDelta::seconds(5);
 
 /// What the changes of one call have in common.
 #[derive(Debug, Clone)]
@@ -491,115 +488,6 @@ impl Emitter {
             }
         }
         Ok(())
-    }
-
-    /// Before a change is made: the claims still hold, and nothing was appended by somebody else.
-    async fn ready(&mut self, partitions: Vec<u32>) -> Result<(), EmitError> {
-        let now = self.context.clock.now();
-        let mut look = false;
-        for partition in &partitions {
-            let Some(owned) = self.owned.get(partition) else {
-                return Err(EmitError::NotOwned { at: self.at(*partition) });
-            };
-            if !owned.claim.held() {
-                return Err(EmitError::Fenced { at: self.at(*partition) });
-            }
-            look |= owned.behind || (now - owned.looked).abs() >= LOOK_FOR_FOREIGN;
-        }
-        if look { self.look(&partitions).await } else { Ok(()) }
-    }
-
-    /// Looks whether somebody else has appended to any owned partition, and heals what they did. Loops call it when
-    /// they have nothing else to do.
-    pub async fn check(&mut self) -> Result<(), EmitError> {
-        let partitions = self.owned();
-        self.ready(partitions).await
-    }
-
-    async fn look(&mut self, partitions: &[u32]) -> Result<(), EmitError> {
-        let ends = self.context.log.ends(&self.name).await?;
-        let now = self.context.clock.now();
-        for &partition in partitions {
-            let Some(owned) = self.owned.get_mut(&partition) else { continue };
-            owned.looked = now;
-            let end = ends.get(partition as usize).map_or(Offset::START, |bounds| bounds.end);
-            if end < owned.end {
-                let reached = owned.end;
-                return Err(self.reincarnated(partition, reached).await);
-            }
-            if end > owned.end || owned.behind {
-                self.catch_up(partition, false).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The partition ends below what was in it: notes that it had been there, so that a new incarnation begins when
-    /// it is owned again.
-    async fn reincarnated(&self, partition: u32, reached: Offset) -> EmitError {
-        let at = self.at(partition);
-        if let Some(life) = self.incarnation(partition)
-            && let Err(error) = self.context.state.incarnations.reached(&at, life, reached).await
-        {
-            return error.into();
-        }
-        EmitError::Reincarnated { at }
-    }
-
-    /// Reads what the memory hasn't seen and heals what is wrong.
-    async fn catch_up(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {
-        let at = self.at(partition);
-        let Some(owned) = self.owned.get_mut(&partition) else { return Err(EmitError::NotOwned { at }) };
-        owned.behind = true;
-        let from = owned.memory.next();
-        let mut absorber = Absorber::new(&mut owned.memory);
-        let reached = scan(self.context.log.as_ref(), &[(at.clone(), from)], |record| absorber.absorb(record)).await;
-        let ends = match reached {
-            Err(LogError::OutOfRange { .. }) => return Err(self.reincarnated(partition, from).await),
-            reached => reached?,
-        };
-        let end = ends.first().map_or(from, |(_, end)| *end);
-        let (schemas, last) = absorber.finish(end)?;
-        owned.end = end;
-        owned.landmark = last.or(owned.landmark.take());
-        if takeover && owned.memory.writer() >= owned.writer {
-            // Epochs began anew with the claims' topic: ours must still be above all that wrote here.
-            owned.writer = Epoch(owned.memory.writer().0 + 1);
-        }
-        for id in schemas {
-            if id == self.schema_id {
-                continue;
-            }
-            if let Err(error) = self.released(id).await {
-                // Read again, so that a restart stops here too.
-                if let Some(owned) = self.owned.get_mut(&partition) {
-                    owned.memory.forget()?;
-                }
-                return Err(error);
-            }
-        }
-        if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.behind = false;
-        }
-        let healed = self.heal(partition).await;
-        if healed.is_err() {
-            self.behind(partition);
-        }
-        healed
-    }
-
-    /// A writer that finds a schema it doesn't know stops.
-    async fn released(&self, id: SchemaId) -> Result<(), EmitError> {
-        let schema = self.context.state.schemas.schema(id).await?;
-        let released = schemas::compatibility::released().iter().filter(|released| *released.topic == *self.name);
-        let known = released
-            .filter_map(|released| Schema::parse(released.text).ok())
-            .any(|s| s.canonical() == schema.canonical());
-        if known || self.schema.canonical() == schema.canonical() {
-            Ok(())
-        } else {
-            Err(EmitError::NewerSchema { topic: self.name.to_string(), id: id.0 })
-        }
     }
 
     /// Saves the memory of an owned partition to disk.

@@ -37,7 +37,7 @@ fn deriving(site: &Site, process: Runtime) -> JoinHandle<Result<(), RunError>> {
 /// A source stalls in the middle of its append; another process reads the system's next state and delivers it; then the
 /// first one's append arrives, and its process is never heard of again.
 ///
-/// Guard: `Emitter::heal`, called by `Emitter::catch_up` (`emitter/mod.rs`). Without it the input's last record was `stale`.
+/// Guard: `Emitter::heal`, called by `Emitter::catch_up` (`emitter/look.rs`). Without it the input's last record was `stale`.
 #[tokio::test]
 async fn a_stalled_former_owner_that_appends_late_at_the_source() {
     let site = Site::new().await;
@@ -203,7 +203,7 @@ async fn a_value_that_compaction_took_is_stated_again_though_its_owner_died() {
 /// Two processes poll the same system: a partitioned network makes both believe that it is theirs. They take it from
 /// each other with every claim; what the log says in the end is what the system says.
 ///
-/// Guard: `claim.held()` in `Emitter::ready` (`emitter/mod.rs`). Without it the first one wrote beside the second
+/// Guard: `claim.held()` in `Emitter::ready` (`emitter/look.rs`). Without it the first one wrote beside the second
 /// instead of being told `Fenced`.
 #[tokio::test]
 async fn two_processes_that_both_own_a_partition_at_the_source() {
