@@ -9,7 +9,7 @@ use chrono::{NaiveDate, TimeDelta};
 use common::source::{Row, Script, feed, good, refused, system, unavailable};
 use common::{World, ask, key_of, morning};
 use pipeline::clock::Clock;
-use pipeline::log::memory::{Fault, When};
+use pipeline::log::memory::{Fault, MemoryOptions, When};
 use pipeline::operations::RunRecord;
 use pipeline::run::{Feed, Mode, RunError, Runtime, Standing};
 use pipeline::schedule::Schedule;
@@ -318,4 +318,23 @@ async fn a_request_that_stops_the_system_is_answered_and_does_not_stop_it_again(
     assert!(matches!(stopped, Err(RunError::TooManyRejects { .. })), "{stopped:?}");
     let answer = world.drive(process.state.requests.answered("q1")).await.unwrap();
     assert!(!answer.done && answer.text.contains("missing_field"), "{}", answer.text);
+}
+
+/// Seen to fail with `PutOff::until` answering the time it was given when it began.
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_is_put_off_is_read_again_though_the_clock_was_set_back() {
+    let world = World::simulated(MemoryOptions::default(), 1).await;
+    let script = Script::new(&world.clock, [good("r1", "a")]);
+    script.away(true);
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    let running = follow(vec![feed(&script)], &process, &stop);
+    // A run gives up after half a minute, and the feed is put off for one.
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    world.clock.set(world.clock.now() - TimeDelta::hours(2));
+    script.away(false);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(keys(&world).await, ["r1"]);
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }

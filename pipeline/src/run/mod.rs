@@ -9,7 +9,6 @@ mod sink;
 mod source;
 mod tasks;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,6 +26,7 @@ pub use self::tasks::run_systems;
 use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;
 use crate::emitter::EmitterContext;
+use crate::emitter::disk::Place;
 use crate::log::{Log, LogError};
 use crate::operations::Operations;
 use crate::retry::{Action, Failure, Policy, Retry};
@@ -48,7 +48,7 @@ pub struct Runtime {
     /// Where rejects go.
     pub letters: DeadLetters,
     /// Where disposable local memories are kept; `None`: in RAM.
-    pub folder: Option<PathBuf>,
+    pub folder: Option<Place>,
     /// What every component is doing.
     pub health: Arc<Health>,
     /// How long to wait for a system that is away.
@@ -168,8 +168,9 @@ async fn supervise(
                 runtime.health.waiting(name, &error.to_string(), now);
                 metrics::counter!(crate::telemetry::RETRIES, "component" => name.to_owned()).increment(1);
                 tokio::select! {
-                    () = runtime.clock.sleep(after) => {}
+                    biased;
                     () = stop.cancelled() => return if mode == Mode::Once { Err(error) } else { Ok(()) },
+                    () = runtime.clock.sleep(after) => {}
                 }
             }
         }

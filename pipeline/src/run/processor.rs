@@ -152,9 +152,10 @@ impl Loop<'_> {
             let event = match self.pending.take() {
                 Some(event) => Some(event),
                 None => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
                     event = subscription.next() => Some(event?),
                     () = self.runtime.clock.sleep(patience) => None,
-                    () = stop.cancelled() => return Ok(()),
                 },
             };
             match event {

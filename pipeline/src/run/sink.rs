@@ -146,9 +146,10 @@ impl Loop<'_> {
             let event = match next.take() {
                 Some(event) => Some(event),
                 None => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
                     event = subscription.next() => Some(event?),
                     () = self.runtime.clock.sleep(IDLE) => None,
-                    () = stop.cancelled() => return Ok(()),
                 },
             };
             match event {
@@ -219,8 +220,9 @@ impl Loop<'_> {
         let mut full_time = self.runtime.clock.sleep(limits.linger);
         while records.len() < limits.records && bytes < limits.bytes {
             let event = tokio::select! {
-                event = subscription.next() => event?,
+                biased;
                 () = &mut full_time => break,
+                event = subscription.next() => event?,
             };
             match event {
                 Event::Records(more) => {

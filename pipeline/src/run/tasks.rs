@@ -45,8 +45,9 @@ pub async fn run_systems(
         let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(error = %error, wait_ms, "the group of the sources failed, joining it again");
         tokio::select! {
-            () = runtime.clock.sleep(after) => {}
+            biased;
             () = stop.cancelled() => return Ok(()),
+            () = runtime.clock.sleep(after) => {}
         }
     }
 }
@@ -77,8 +78,9 @@ async fn share(
 ) -> Result<(), RunError> {
     loop {
         let event = tokio::select! {
-            event = subscription.next() => event?,
+            biased;
             () = stop.cancelled() => return Ok(()),
+            event = subscription.next() => event?,
         };
         match event {
             Event::Assigned(partitions) => {

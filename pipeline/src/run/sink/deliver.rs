@@ -75,8 +75,9 @@ impl Loop<'_> {
         loop {
             if let Err(wait) = self.breaker.ask(self.runtime.clock.now()) {
                 tokio::select! {
-                    () = self.runtime.clock.sleep(wait) => continue,
+                    biased;
                     () = stop.cancelled() => return Ok(None),
+                    () = self.runtime.clock.sleep(wait) => continue,
                 }
             }
             let error = match self.task.sink.apply(&batch).await {
@@ -106,8 +107,9 @@ impl Loop<'_> {
                             tracing::warn!(sink = &*self.task.name, attempt = retries.failures(), wait_ms, error = %error,
                                 "sink unavailable, trying again");
                             tokio::select! {
-                                () = self.runtime.clock.sleep(after) => {}
+                                biased;
                                 () = stop.cancelled() => return Ok(None),
+                                () = self.runtime.clock.sleep(after) => {}
                             }
                         }
                     }

@@ -73,11 +73,27 @@ struct Working<'a> {
     emitter: Emitter,
     account: &'a mut Account,
     /// After a failed run: not before this, and why.
-    put_off: Option<(DateTime<Utc>, String)>,
+    put_off: Option<PutOff>,
     /// The system refuses this feed: it isn't read until somebody asks for it.
     refused: Option<RunError>,
     /// Keys have lost their right record: everything must be stated again.
     restate: bool,
+}
+
+/// A feed that isn't read for a while.
+struct PutOff {
+    since: DateTime<Utc>,
+    /// `None`: until somebody asks for it.
+    wait: Option<Duration>,
+    reason: String,
+}
+
+impl PutOff {
+    /// Not before this. A clock that was set back doesn't make it longer.
+    fn until(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.since = self.since.min(now);
+        self.wait.map_or(DateTime::<Utc>::MAX_UTC, |wait| self.since + wait)
+    }
 }
 
 impl System {
@@ -183,12 +199,13 @@ async fn follow(
 ) -> Result<(), RunError> {
     let mut requests = runtime.state.requests.changes();
     while !stop.is_cancelled() {
-        requests.borrow_and_update();
+        requests.catch_up();
         answer_requests(system, working, runtime, stop).await?;
         if runtime.paused(system) {
             tokio::select! {
-                () = runtime.clock.sleep(PAUSE) => {}
+                biased;
                 () = stop.cancelled() => {}
+                () = runtime.clock.sleep(PAUSE) => {}
             }
             continue;
         }
@@ -209,7 +226,7 @@ async fn follow(
             return Err(refused);
         }
         match working.iter().find_map(|work| work.put_off.as_ref()) {
-            Some((_, reason)) => runtime.health.waiting(system, reason, runtime.clock.now()),
+            Some(put_off) => runtime.health.waiting(system, &put_off.reason, runtime.clock.now()),
             None => runtime.health.progressed(system, runtime.clock.now()),
         }
         if wait.is_zero() {
@@ -220,9 +237,10 @@ async fn follow(
             work.account.write(runtime, false).await?;
         }
         tokio::select! {
-            () = runtime.clock.sleep(wait) => {}
-            _ = requests.changed() => {}
+            biased;
             () = stop.cancelled() => {}
+            () = requests.rung() => {}
+            () = runtime.clock.sleep(wait) => {}
         }
     }
     Ok(())
@@ -246,7 +264,7 @@ impl Working<'_> {
                 }
             }
         };
-        Ok((self.put_off.as_ref().map_or(due, |(not_before, _)| due.max(*not_before)), ask))
+        Ok((self.put_off.as_mut().map_or(due, |put_off| due.max(put_off.until(now))), ask))
     }
 
     /// Where the feed has got to. A position belongs to the lives of the topic it was saved with: in a new one nothing
@@ -266,13 +284,15 @@ impl Working<'_> {
             Ok(_) => self.put_off = None,
             Err(error @ RunError::Source(_)) if error.can_pass().is_some() => {
                 let wait = runtime.retry.most.max(error.retry_after().unwrap_or_default());
-                self.put_off = Some((runtime.clock.now() + wait, error.to_string()));
+                let since = runtime.clock.now();
+                self.put_off = Some(PutOff { since, wait: Some(wait), reason: error.to_string() });
                 tracing::warn!(source = self.feed.name(), error = %error, "run failed, going on with the next feed");
             }
             // A feed that needs another key doesn't hold up those that need none.
             Err(error @ RunError::Source(SourceError::Refused { .. })) => {
                 tracing::error!(source = self.feed.name(), error = %error, "feed stopped, a person must act");
-                self.put_off = Some((DateTime::<Utc>::MAX_UTC, error.to_string()));
+                let since = runtime.clock.now();
+                self.put_off = Some(PutOff { since, wait: None, reason: error.to_string() });
                 self.refused = Some(error);
             }
             Err(error) => return Err(error),

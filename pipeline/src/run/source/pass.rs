@@ -193,8 +193,9 @@ impl Working<'_> {
         let mut retries = Retry::new(run_policy(&runtime.retry), fastrand::u64(..));
         loop {
             let read = tokio::select! {
-                read = self.feed.source.read(&pass.ask, after) => read,
+                biased;
                 () = stop.cancelled() => return Ok(None),
+                read = self.feed.source.read(&pass.ask, after) => read,
             };
             let error = match read {
                 Ok(page) => return Ok(Some(page)),
@@ -211,8 +212,9 @@ impl Working<'_> {
                     runtime.health.waiting(self.system, &error.to_string(), runtime.clock.now());
                     metrics::counter!(telemetry::RETRIES, "component" => self.feed.name().to_owned()).increment(1);
                     tokio::select! {
-                        () = runtime.clock.sleep(wait) => {}
+                        biased;
                         () = stop.cancelled() => return Ok(None),
+                        () = runtime.clock.sleep(wait) => {}
                     }
                 }
             }
