@@ -197,7 +197,7 @@ impl Process {
             clock,
             operations,
             letters,
-            folder: Some(memories(settings)),
+            folder: Some(memories(settings).into()),
             health: Arc::new(Health::default()),
             retry: settings.retry.clone(),
             rejects: settings.rejects,

@@ -3,6 +3,7 @@
 //! Read [`source`], [`processor`] and [`sink`] for what a component is, [`log`] for what lies between
 //! them, and [`run`] for the loops that drive them. A component holds no loop, no retry and no metric.
 
+mod bell;
 mod blocking;
 pub mod change;
 pub mod clock;

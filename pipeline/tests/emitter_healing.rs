@@ -184,7 +184,7 @@ async fn a_recreated_topic_is_noticed_and_begins_a_new_life() {
 async fn a_topic_that_was_recreated_while_nobody_looked_is_noticed_by_a_memory_on_disk() {
     let world = World::new().await;
     let mut process = world.process("one").await;
-    process.folder = Some(world.memories());
+    process.folder = Some(world.memories().into());
     let mut emitter = reasons_emitter(&process).await;
     emitter.emit(vec![put(&reason("r1", "a")), put(&reason("r2", "b"))], &stamp(morning())).await.unwrap();
     emitter.disown(&[0]).unwrap();

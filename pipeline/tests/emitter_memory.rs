@@ -11,7 +11,7 @@ use pipeline::run::Runtime;
 
 async fn with_memory(world: &World, name: &str) -> Runtime {
     let mut process = world.process(name).await;
-    process.folder = Some(world.memories());
+    process.folder = Some(world.memories().into());
     process
 }
 

@@ -33,7 +33,7 @@ async fn there(world: &World) -> Vec<String> {
 async fn with_folder(world: &World) -> Runtime {
     let mut process = world.process("one").await;
     // A pass in a process of its own: what was seen before is in the memory on disk.
-    process.folder = Some(world.memories());
+    process.folder = Some(world.memories().into());
     process
 }
 

@@ -21,7 +21,11 @@ pub struct VirtualClock(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Manual(Arc<Manual>),
-    Automatic { start: DateTime<Utc>, since: tokio::time::Instant },
+    Automatic {
+        /// The wall clock is this and the time since; it is set by moving it.
+        start: Arc<Mutex<DateTime<Utc>>>,
+        since: tokio::time::Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl VirtualClock {
     ///
     /// Needs a current-thread runtime with paused time: `#[tokio::test(start_paused = true)]`.
     pub fn automatic(start: DateTime<Utc>) -> Self {
-        Self(Kind::Automatic { start, since: tokio::time::Instant::now() })
+        Self(Kind::Automatic { start: Arc::new(Mutex::new(start)), since: tokio::time::Instant::now() })
     }
 
     /// Moves the time forward, waking sleepers in the order of their times, and lets the woken tasks run.
@@ -95,11 +99,16 @@ impl VirtualClock {
         }
     }
 
-    /// Sets the wall clock of a manual clock, back too, as a machine's clock may be. Waits by length don't notice.
+    /// Sets the wall clock, back too, as a machine's clock may be. Waits by length don't notice.
     pub fn set(&self, time: DateTime<Utc>) {
-        if let Kind::Manual(manual) = &self.0 {
-            let mut state = manual.lock();
-            state.zero = time - state.elapsed;
+        match &self.0 {
+            Kind::Manual(manual) => {
+                let mut state = manual.lock();
+                state.zero = time - state.elapsed;
+            }
+            Kind::Automatic { start, since } => {
+                *start.lock().unwrap_or_else(PoisonError::into_inner) = time - since.elapsed();
+            }
         }
     }
 }
@@ -108,7 +117,7 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> DateTime<Utc> {
         match &self.0 {
-            Kind::Automatic { start, since } => *start + since.elapsed(),
+            Kind::Automatic { start, since } => *start.lock().unwrap_or_else(PoisonError::into_inner) + since.elapsed(),
             Kind::Manual(manual) => manual.lock().now(),
         }
     }

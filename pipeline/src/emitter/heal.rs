@@ -2,7 +2,7 @@
 //!
 //! Which keys are ill is the memory's to know; it is told by [`super::absorb`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use schemas::Key;
@@ -25,7 +25,7 @@ impl Emitter {
             }
             let texts: Vec<&str> = keys.iter().map(Key::as_str).collect();
             let known = owned.memory.get(&texts)?;
-            let wanted: HashMap<Offset, (Key, Known)> =
+            let wanted: BTreeMap<Offset, (Key, Known)> =
                 keys.into_iter().zip(known).filter_map(|(key, known)| Some((known?.offset, (key, known?)))).collect();
             tracing::warn!(topic = %self.name, partition, keys = wanted.len(), "a former owner appended late, healing");
             let right = self.find(partition, &wanted).await?;
@@ -40,10 +40,10 @@ impl Emitter {
     async fn find(
         &self,
         partition: u32,
-        wanted: &HashMap<Offset, (Key, Known)>,
-    ) -> Result<HashMap<Offset, Record>, EmitError> {
-        let Some(first) = wanted.keys().min().copied() else { return Ok(HashMap::new()) };
-        let mut right = HashMap::new();
+        wanted: &BTreeMap<Offset, (Key, Known)>,
+    ) -> Result<BTreeMap<Offset, Record>, EmitError> {
+        let Some(first) = wanted.keys().next().copied() else { return Ok(BTreeMap::new()) };
+        let mut right = BTreeMap::new();
         scan(self.context.log.as_ref(), &[(self.at(partition), first)], |record| {
             if wanted.contains_key(&record.offset) {
                 right.insert(record.offset, record);
@@ -56,8 +56,8 @@ impl Emitter {
     async fn append_again(
         &mut self,
         partition: u32,
-        wanted: HashMap<Offset, (Key, Known)>,
-        mut right: HashMap<Offset, Record>,
+        wanted: BTreeMap<Offset, (Key, Known)>,
+        mut right: BTreeMap<Offset, Record>,
     ) -> Result<(), EmitError> {
         let now = self.context.clock.now();
         let at = self.at(partition);

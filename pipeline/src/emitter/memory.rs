@@ -3,7 +3,7 @@
 //! The topic is the memory; this store is a disposable, ordered copy of its headers on local disk. It is saved with
 //! the incarnation and the offset it is caught up to, and thrown away when either doesn't fit.
 
-use std::path::Path;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
@@ -11,6 +11,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use schemas::{ContentHash, Key};
 use serde::{Deserialize, Serialize};
 
+use super::disk::Place;
 use crate::blocking;
 use crate::change::{Epoch, Incarnation, Version};
 use crate::log::Offset;
@@ -115,18 +116,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Opens the store of `name` in `folder`, or in RAM where there is none. A store of another incarnation, or one
+    /// Opens the store of `name` at `place`, or in RAM where there is none. A store of another incarnation, or one
     /// saved longer ago than `usable_for_ms` (tombstones may have gone since), begins anew; so does a damaged file.
     pub fn open(
-        folder: Option<&Path>,
+        place: Option<&Place>,
         name: &str,
         incarnation: &Incarnation,
         now_ms: i64,
         usable_for_ms: i64,
     ) -> Result<Self, MemoryError> {
         let failed = |source: redb::Error| MemoryError { name: name.to_owned(), source: Box::new(source) };
-        let (db, saved) = match folder {
-            Some(folder) => blocking::run(|| open_file(folder, name)).map_err(failed)?,
+        let (db, saved) = match place {
+            Some(place) => blocking::run(|| open_file(place, name)).map_err(failed)?,
             None => {
                 let db = Database::builder().create_with_backend(InMemoryBackend::new());
                 (db.map_err(|e| failed(e.into()))?, None)
@@ -437,11 +438,10 @@ impl Memory {
     }
 }
 
-fn open_file(folder: &Path, name: &str) -> Result<(Database, Option<Meta>), redb::Error> {
-    std::fs::create_dir_all(folder)?;
-    let path = folder.join(format!("{}.redb", name.replace(['|', '/'], "-")));
+fn open_file(place: &Place, name: &str) -> Result<(Database, Option<Meta>), redb::Error> {
+    let file = format!("{}.redb", name.replace(['|', '/'], "-"));
     // The store asserts on a file that was cut off, which is damage like any other here.
-    let opened = std::panic::catch_unwind(|| open_whole(&path));
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_whole(place, &file)));
     let damage = match opened {
         Ok(Ok(opened)) => return Ok(opened),
         Ok(Err(redb::Error::DatabaseAlreadyOpen)) => return Err(redb::Error::DatabaseAlreadyOpen),
@@ -449,12 +449,12 @@ fn open_file(folder: &Path, name: &str) -> Result<(Database, Option<Meta>), redb
         Err(_) => "the file isn't whole".to_owned(),
     };
     tracing::warn!(memory = name, damage, "local memory is damaged, building it anew");
-    std::fs::remove_file(&path)?;
-    open_whole(&path)
+    place.remove(&file)?;
+    open_whole(place, &file)
 }
 
-fn open_whole(path: &Path) -> Result<(Database, Option<Meta>), redb::Error> {
-    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+fn open_whole(place: &Place, file: &str) -> Result<(Database, Option<Meta>), redb::Error> {
+    let db = place.open(Database::builder().set_cache_size(CACHE_BYTES), file)?;
     let saved = {
         let txn = db.begin_read()?;
         match txn.open_table(META) {
@@ -481,6 +481,8 @@ fn live_keys(rows: Vec<(String, Known)>) -> Vec<(Key, Known)> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::path::Path;
+
     use super::*;
 
     fn known(version: i64) -> Known {
@@ -499,7 +501,8 @@ mod tests {
     }
 
     fn open(folder: Option<&Path>, life: &str) -> Memory {
-        Memory::open(folder, "register.applicant-0", &Incarnation(life.into()), 1_000, 10_000).unwrap()
+        let place = folder.map(|folder| Place::Folder(folder.to_owned()));
+        Memory::open(place.as_ref(), "register.applicant-0", &Incarnation(life.into()), 1_000, 10_000).unwrap()
     }
 
     #[test]

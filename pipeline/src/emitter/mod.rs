@@ -5,19 +5,20 @@
 //! late is found and healed.
 
 mod absorb;
+pub mod disk;
 mod headers;
 mod heal;
 mod look;
 pub mod memory;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 
+use self::disk::Place;
 use self::headers::ChangeHeaders;
 use self::memory::{Known, Memory, MemoryError};
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
@@ -128,7 +129,7 @@ pub struct EmitterContext {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where memories are kept; `None`: in RAM (tests, simulations).
-    pub folder: Option<PathBuf>,
+    pub folder: Option<Place>,
 }
 
 /// Writes one topic for one component.
@@ -191,7 +192,7 @@ impl Emitter {
             let Some(incarnation) = lives.remove(&at) else { return Err(EmitError::NotOwned { at }) };
             let now = self.context.clock.now();
             let memory = Memory::open(
-                self.context.folder.as_deref(),
+                self.context.folder.as_ref(),
                 &at.to_string(),
                 &incarnation,
                 now.timestamp_millis(),

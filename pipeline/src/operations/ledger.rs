@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::Row;
 
 use super::runs::counts;
-use super::{Operations, OperationsError, stored};
+use super::{Operations, OperationsError, pool_or, stored};
 use crate::ledger::Counts;
 
 /// A component's account in one process.
@@ -26,6 +26,7 @@ pub struct LedgerRow {
 impl Operations {
     /// Writes a component's account.
     pub async fn write_ledger(&self, row: &LedgerRow) -> Result<(), OperationsError> {
+        let pool = pool_or!(self, |kept| kept.write_ledger(row).await);
         let query = "insert into ledger (component, process, since, updated, read, delivered, unchanged, superseded, \
                      stale, rejected, parked) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
                      on conflict (component, process) do update set since = excluded.since, updated = excluded.updated, \
@@ -45,14 +46,15 @@ impl Operations {
             .bind(stored(c.stale))
             .bind(stored(c.rejected))
             .bind(stored(c.parked))
-            .execute(&self.pool)
+            .execute(pool)
             .await?;
         Ok(())
     }
 
     /// All accounts, by component and process.
     pub async fn ledger(&self) -> Result<Vec<LedgerRow>, OperationsError> {
-        let rows = sqlx::query("select * from ledger order by component, process").fetch_all(&self.pool).await?;
+        let pool = pool_or!(self, |kept| Ok(kept.ledger()));
+        let rows = sqlx::query("select * from ledger order by component, process").fetch_all(pool).await?;
         let each = rows.iter().map(|row| {
             Ok(LedgerRow {
                 component: row.try_get("component")?,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-use super::{Operations, OperationsError};
+use super::{Operations, OperationsError, pool_or};
 
 /// What has become of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,7 @@ impl Operations {
     /// superseded: whoever set it aside again holds something else, so it is open again. `letter`: the whole of it, as
     /// the log has it.
     pub async fn enter_letter(&self, row: &LetterRow, run: Option<&str>, letter: &str) -> Result<(), OperationsError> {
+        let pool = pool_or!(self, |kept| kept.enter_letter(row, letter).await);
         let query = "insert into letters (id, state, component, topic, key, version, code, reason, at, run, letter) \
                      values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set state = 'open', settled = null, \
                      code = excluded.code, reason = excluded.reason, at = excluded.at, letter = excluded.letter \
@@ -107,49 +108,54 @@ impl Operations {
             .bind(row.at)
             .bind(run)
             .bind(letter)
-            .execute(&self.pool)
+            .execute(pool)
             .await?;
         Ok(())
     }
 
     /// The letters that the filter lets through, newest first.
     pub async fn letters(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<LetterRow>, OperationsError> {
+        let pool = pool_or!(self, |kept| Ok(kept.letters(filter, limit)));
         let mut query = QueryBuilder::<Sqlite>::new("select * from letters where 1 = 1");
         filtered(&mut query, filter);
         query.push(" order by at desc, id limit ").push_bind(limit);
-        let rows = query.build().fetch_all(&self.pool).await?;
+        let rows = query.build().fetch_all(pool).await?;
         rows.iter().map(|row| Ok(letter_row(row)?)).collect()
     }
 
     /// How many letters the filter lets through.
     pub async fn count_letters(&self, filter: &LetterFilter) -> Result<u64, OperationsError> {
+        let pool = pool_or!(self, |kept| Ok(kept.count_letters(filter)));
         let mut query = QueryBuilder::<Sqlite>::new("select count(*) from letters where 1 = 1");
         filtered(&mut query, filter);
-        let count: i64 = query.build_query_scalar().fetch_one(&self.pool).await?;
+        let count: i64 = query.build_query_scalar().fetch_one(pool).await?;
         Ok(super::counted(count))
     }
 
     /// One letter, whole, as the log has it. `None`: no such id.
     pub async fn letter(&self, id: &str) -> Result<Option<(LetterRow, String)>, OperationsError> {
-        let row = sqlx::query("select * from letters where id = ?").bind(id).fetch_optional(&self.pool).await?;
+        let pool = pool_or!(self, |kept| Ok(kept.letter(id)));
+        let row = sqlx::query("select * from letters where id = ?").bind(id).fetch_optional(pool).await?;
         Ok(row.map(|row| Ok::<_, sqlx::Error>((letter_row(&row)?, row.try_get("letter")?))).transpose()?)
     }
 
     /// Notes what has become of a letter. Superseded is only what is still open: a replay may be delivered before it is
     /// noted as such.
     pub async fn settle_letter(&self, id: &str, state: LetterState, at: DateTime<Utc>) -> Result<(), OperationsError> {
+        let pool = pool_or!(self, |kept| kept.settle_letter(id, state, at).await);
         let query =
             "update letters set state = ?1, settled = ?2 where id = ?3 and (state = 'open' or ?1 <> 'superseded')";
-        sqlx::query(query).bind(state.as_str()).bind(at).bind(id).execute(&self.pool).await?;
+        sqlx::query(query).bind(state.as_str()).bind(at).bind(id).execute(pool).await?;
         Ok(())
     }
 
     /// The open letters of a component for any of these keys.
     pub async fn open_letters_of(&self, component: &str, keys: &[&str]) -> Result<Vec<LetterRow>, OperationsError> {
+        let pool = pool_or!(self, |kept| Ok(kept.open_letters_of(component, keys)));
         let keys = serde_json::to_string(keys).unwrap_or_default();
         let query = "select * from letters where state = 'open' and component = ? \
                      and key in (select value from json_each(?))";
-        let rows = sqlx::query(query).bind(component).bind(keys).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(query).bind(component).bind(keys).fetch_all(pool).await?;
         rows.iter().map(|row| Ok(letter_row(row)?)).collect()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing here decides what is delivered: positions, claims and letters themselves are in the log.
 
+#[cfg(any(test, feature = "testing"))]
+mod kept;
 mod ledger;
 mod letters;
 mod runs;
@@ -12,6 +14,8 @@ use std::time::Duration;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::kept::Write;
 pub use self::ledger::LedgerRow;
 pub use self::letters::{LetterFilter, LetterRow, LetterState};
 pub use self::runs::{RunOutcome, RunRecord, RunStart};
@@ -39,8 +43,27 @@ pub enum OperationsError {
 /// The operations database. Cheap to clone.
 #[derive(Clone)]
 pub struct Operations {
-    pool: SqlitePool,
+    store: Store,
 }
+
+#[derive(Clone)]
+enum Store {
+    Sqlite(SqlitePool),
+    #[cfg(any(test, feature = "testing"))]
+    Kept(kept::Kept),
+}
+
+/// The pool of a real database; answers at once where the history is kept in memory.
+macro_rules! pool_or {
+    ($operations:expr, |$kept:ident| $answer:expr) => {
+        match &$operations.store {
+            $crate::operations::Store::Sqlite(pool) => pool,
+            #[cfg(any(test, feature = "testing"))]
+            $crate::operations::Store::Kept($kept) => return $answer,
+        }
+    };
+}
+use pool_or;
 
 impl Operations {
     /// Opens the SQLite file, makes it where it isn't there, and brings its tables up to date. Other processes of
@@ -63,7 +86,26 @@ impl Operations {
             .map_err(|error| failed(error.to_string()))?;
         keep_private(path).map_err(|error| failed(error.to_string()))?;
         MIGRATIONS.run(&pool).await.map_err(|error| failed(error.to_string()))?;
-        Ok(Self { pool })
+        Ok(Self { store: Store::Sqlite(pool) })
+    }
+
+    /// A history in memory, for tests and simulations: it answers at once, without threads of its own.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn in_memory() -> Self {
+        Self { store: Store::Kept(kept::Kept::default()) }
+    }
+
+    /// A handle for one process of a simulation: before and after each write it asks `hook`. A file's handle never asks.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn with_faults(
+        &self,
+        hook: std::sync::Arc<dyn Fn(Write, crate::log::memory::When) -> crate::log::memory::Fault + Send + Sync>,
+    ) -> Self {
+        match &self.store {
+            Store::Kept(kept) => Self { store: Store::Kept(kept.with_faults(hook)) },
+            Store::Sqlite(_) => self.clone(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Operations, OperationsError, counted, stored};
+use super::{Operations, OperationsError, counted, pool_or, stored};
 use crate::ledger::Counts;
 
 /// A run as it begins.
@@ -64,6 +64,7 @@ pub struct RunRecord {
 impl Operations {
     /// Notes that a run begins.
     pub async fn begin_run(&self, run: &RunStart<'_>) -> Result<(), OperationsError> {
+        let pool = pool_or!(self, |kept| kept.begin_run(run).await);
         let (from, to) = run.window.unzip();
         sqlx::query("insert into runs (id, source, ask, window_from, window_to, started) values (?, ?, ?, ?, ?, ?)")
             .bind(run.id)
@@ -72,7 +73,7 @@ impl Operations {
             .bind(from)
             .bind(to)
             .bind(run.started)
-            .execute(&self.pool)
+            .execute(pool)
             .await?;
         Ok(())
     }
@@ -86,6 +87,7 @@ impl Operations {
         vanished: u64,
         outcome: &RunOutcome,
     ) -> Result<(), OperationsError> {
+        let pool = pool_or!(self, |kept| kept.end_run(id, ended, counts, vanished, outcome).await);
         let (success, error) = match outcome {
             RunOutcome::Success => (Some(true), None),
             RunOutcome::CutOff => (None, None),
@@ -106,31 +108,34 @@ impl Operations {
             .bind(stored(vanished))
             .bind(error)
             .bind(id)
-            .execute(&self.pool)
+            .execute(pool)
             .await?;
         Ok(())
     }
 
     /// The newest runs of a feed, newest first.
     pub async fn runs(&self, source: &str, limit: u32) -> Result<Vec<RunRecord>, OperationsError> {
+        let pool = pool_or!(self, |kept| Ok(kept.runs(source, limit)));
         let rows = sqlx::query("select * from runs where source = ? order by started desc, rowid desc limit ?")
             .bind(source)
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(pool)
             .await?;
         rows.iter().map(|row| Ok(run_record(row)?)).collect()
     }
 
     /// The newest run of a feed that reached its end.
     pub async fn last_success(&self, source: &str) -> Result<Option<RunRecord>, OperationsError> {
+        let pool = pool_or!(self, |kept| Ok(kept.last_success(source)));
         let query = "select * from runs where source = ? and success = 1 order by started desc, rowid desc limit 1";
-        let row = sqlx::query(query).bind(source).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(query).bind(source).fetch_optional(pool).await?;
         Ok(row.as_ref().map(run_record).transpose()?)
     }
 
     /// All feeds that have ever run.
     pub async fn sources(&self) -> Result<Vec<String>, OperationsError> {
-        let rows = sqlx::query("select distinct source from runs order by source").fetch_all(&self.pool).await?;
+        let pool = pool_or!(self, |kept| Ok(kept.sources()));
+        let rows = sqlx::query("select distinct source from runs order by source").fetch_all(pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }

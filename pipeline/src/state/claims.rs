@@ -77,9 +77,7 @@ impl Claim {
     pub async fn lost(&self) {
         let mut changes = self.claims.table.changes();
         while self.held() {
-            if changes.changed().await.is_err() {
-                return;
-            }
+            changes.rung().await;
         }
     }
 }

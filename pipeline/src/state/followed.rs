@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::bell::{Bell, Listener};
 use crate::log::{Log, LogError, Offset, Reader, Record, TopicPartition};
 
 /// Header of a record that counts only if its key hasn't been written behind this offset (-1: not at all). Every follower
@@ -31,7 +31,7 @@ pub struct Followed {
     log: Arc<dyn Log>,
     topic: Arc<str>,
     held: Arc<Mutex<Held>>,
-    taken_in: watch::Sender<u64>,
+    taken_in: Bell,
     follower: JoinHandle<()>,
 }
 
@@ -51,7 +51,7 @@ impl Followed {
         let topic: Arc<str> = topic.into();
         let partitions = log.ends(&topic).await?.len();
         let held = Arc::new(Mutex::new(Held { records: BTreeMap::new(), next: vec![Offset::START; partitions] }));
-        let (taken_in, _) = watch::channel(0);
+        let taken_in = Bell::default();
         let follower = tokio::spawn(follow(Arc::clone(&log), Arc::clone(&topic), Arc::clone(&held), taken_in.clone()));
         let followed = Self { log, topic, held, taken_in, follower };
         followed.settled().await?;
@@ -96,9 +96,9 @@ impl Followed {
 
     /// Waits until everything below `end` has been taken in.
     pub async fn taken_in_to(&self, partition: u32, end: Offset) -> Result<(), LogError> {
-        let mut changed = self.taken_in.subscribe();
+        let mut changed = self.taken_in.listener();
         loop {
-            changed.borrow_and_update();
+            changed.catch_up();
             let next = lock(&self.held).next.get(partition as usize).copied();
             let Some(next) = next else {
                 return Err(LogError::UnknownTopic { topic: format!("{}|{partition}", self.topic) });
@@ -106,20 +106,18 @@ impl Followed {
             if next >= end {
                 return Ok(());
             }
-            if changed.changed().await.is_err() {
-                return Err(LogError::Unavailable { reason: format!("{} is no longer followed", self.topic) });
-            }
+            changed.rung().await;
         }
     }
 
     /// Changes whenever something has been taken in.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.taken_in.subscribe()
+    pub fn changes(&self) -> Listener {
+        self.taken_in.listener()
     }
 }
 
 /// Follows the topic for ever. A topic that was recreated or truncated is read again from its start.
-async fn follow(log: Arc<dyn Log>, topic: Arc<str>, held: Arc<Mutex<Held>>, taken_in: watch::Sender<u64>) {
+async fn follow(log: Arc<dyn Log>, topic: Arc<str>, held: Arc<Mutex<Held>>, taken_in: Bell) {
     loop {
         let error = match reader(log.as_ref(), &topic, &held).await {
             Ok(reader) => take_in(reader, &held, &taken_in).await,
@@ -155,7 +153,7 @@ async fn reader(log: &dyn Log, topic: &Arc<str>, held: &Mutex<Held>) -> Result<B
     log.read(&from).await
 }
 
-async fn take_in(mut reader: Box<dyn Reader>, held: &Mutex<Held>, taken_in: &watch::Sender<u64>) -> LogError {
+async fn take_in(mut reader: Box<dyn Reader>, held: &Mutex<Held>, taken_in: &Bell) -> LogError {
     loop {
         let chunk = match reader.next().await {
             Ok(chunk) => chunk,
@@ -176,7 +174,7 @@ async fn take_in(mut reader: Box<dyn Reader>, held: &Mutex<Held>, taken_in: &wat
                 }
             }
         }
-        taken_in.send_modify(|count| *count += 1);
+        taken_in.ring();
     }
 }
 

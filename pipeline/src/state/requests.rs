@@ -4,9 +4,9 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::{StateError, StateTable};
+use crate::bell::Listener;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,9 +100,7 @@ impl Requests {
             {
                 return Ok(answer);
             }
-            if changes.changed().await.is_err() {
-                self.table.settled().await?;
-            }
+            changes.rung().await;
         }
     }
 
@@ -117,7 +115,7 @@ impl Requests {
     }
 
     /// Changes whenever a request or an answer has arrived.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> Listener {
         self.table.changes()
     }
 }

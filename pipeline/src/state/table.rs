@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 
 use super::StateError;
 use super::followed::{EXPECTS, Followed};
+use crate::bell::Listener;
 use crate::log::{Append, Headers, Log, LogError, Offset, Record, TopicPartition};
 
 /// A state topic.
@@ -122,7 +122,7 @@ impl StateTable {
     }
 
     /// Changes whenever something has been taken in.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> Listener {
         self.followed.changes()
     }
 

@@ -20,7 +20,7 @@ use pipeline::clock::{Clock, VirtualClock};
 use pipeline::dead_letters::DeadLetters;
 use pipeline::emitter::{Emitter, Stamp};
 use pipeline::ledger::Counts;
-use pipeline::log::memory::{Action, Fault, MemoryLog, Step, When};
+use pipeline::log::memory::{Action, Fault, MemoryLog, MemoryOptions, Step, When};
 use pipeline::log::{Log, NewTopic, Offset, Record, TopicPartition, scan};
 use pipeline::operations::{LetterFilter, LetterRow, Operations};
 use pipeline::retry::Policy;
@@ -68,17 +68,33 @@ impl World {
         Self { log, clock, folder, crash: Arc::default(), operations, profile }
     }
 
+    /// A world without threads, files and real time: the same seed gives the same history. Entity topics have so many
+    /// partitions. Needs a runtime with paused time.
+    pub async fn simulated(options: MemoryOptions, partitions: u32) -> Self {
+        let clock = VirtualClock::automatic(morning());
+        let log = MemoryLog::new(options);
+        log.set_clock(Arc::new(clock.clone()));
+        let profile = Profile::Embedded;
+        let sized = |topic: &Arc<Topic>| match topic.entity() {
+            Some(_) => NewTopic { partitions, ..new_topic(topic, profile) },
+            None => new_topic(topic, profile),
+        };
+        log.create(&catalogue().topics().iter().map(sized).collect::<Vec<_>>()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { log, clock, folder, crash: Arc::default(), operations: Operations::in_memory(), profile }
+    }
+
+    /// The state topics, as a process makes them where they are missing.
+    pub fn state_topics(&self) -> Vec<NewTopic> {
+        let topics = catalogue().topics().iter().filter(|topic| topic.entity().is_none());
+        topics.map(|topic| new_topic(topic, self.profile)).collect()
+    }
+
     /// A process as it starts: nothing of an earlier one is left but what was durable.
     pub async fn process(&self, name: &str) -> Runtime {
         let log: Arc<dyn Log> = Arc::new(self.log.clone());
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
-        let states: Vec<NewTopic> = catalogue()
-            .topics()
-            .iter()
-            .filter(|topic| topic.entity().is_none())
-            .map(|topic| new_topic(topic, self.profile))
-            .collect();
-        let state = State::open(Arc::clone(&log), name, &states, None).await.unwrap();
+        let state = State::open(Arc::clone(&log), name, &self.state_topics(), None).await.unwrap();
         let operations = self.operations.clone();
         let letters = DeadLetters::open(Arc::clone(&log), operations.clone(), Arc::clone(&clock)).await.unwrap();
         Runtime {
@@ -255,7 +271,7 @@ pub async fn reasons_emitter(runtime: &Runtime) -> Emitter {
 pub fn fail_append(log: &MemoryLog, topic: &str, nth: u64, when: When, fault: Fault) {
     let (topic, seen) = (topic.to_owned(), AtomicU64::new(0));
     log.set_faults(Arc::new(move |step: &Step| {
-        let matches = matches!(&step.action, Action::Append { topic: to } if **to == *topic) && step.when == when;
+        let matches = matches!(&step.action, Action::Append { topic: to, .. } if **to == *topic) && step.when == when;
         if matches && seen.fetch_add(1, Ordering::SeqCst) == nth { fault } else { Fault::Ok }
     }));
 }

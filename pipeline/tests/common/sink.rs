@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pipeline::change::{Epoch, Incarnation, Version};
 use pipeline::clock::{Clock, VirtualClock};
 use pipeline::ledger::Counts;
+use pipeline::log::memory::{Fault, When};
 use pipeline::log::{Offset, TopicPartition};
 use pipeline::processor::Payload;
 use pipeline::reject::Reason as Why;
@@ -39,7 +40,22 @@ pub enum Trouble {
     Fenced,
 }
 
-#[derive(Default)]
+/// Something that the target makes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetStep {
+    /// Partitions are taken over.
+    Claim,
+    /// Rows and offsets, together.
+    Commit,
+    /// Parked rows are tried again.
+    Unpark,
+    /// The end of a sweep.
+    Sweep,
+}
+
+type Hook = Arc<dyn Fn(TargetStep, When) -> Fault + Send + Sync>;
+
+#[derive(Clone, Default)]
 struct State {
     rows: BTreeMap<(String, String), Row>,
     offsets: BTreeMap<TopicPartition, (Epoch, Option<Stored>)>,
@@ -55,22 +71,55 @@ struct State {
     totals: Counts,
 }
 
-/// What a target held once.
-pub struct Backup {
-    rows: BTreeMap<(String, String), Row>,
-    offsets: BTreeMap<TopicPartition, (Epoch, Option<Stored>)>,
-}
-
 /// Clones are the same target.
 #[derive(Clone)]
 pub struct Target {
     state: Arc<Mutex<State>>,
     clock: VirtualClock,
+    faults: Option<Hook>,
 }
+
+/// A target as it was.
+pub struct Backup(State);
 
 impl Target {
     pub fn new(clock: &VirtualClock) -> Self {
-        Self { state: Arc::default(), clock: clock.clone() }
+        Self { state: Arc::default(), clock: clock.clone(), faults: None }
+    }
+
+    /// A handle for one process: before and after each durable step it asks `hook`.
+    pub fn with_faults(&self, hook: Hook) -> Self {
+        Self { faults: Some(hook), ..self.clone() }
+    }
+
+    async fn step(&self, step: TargetStep, when: When) -> Result<(), SinkError> {
+        match self.faults.as_ref().map_or(Fault::Ok, |hook| hook(step, when)) {
+            Fault::Ok => Ok(()),
+            Fault::Stall(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            Fault::Unavailable => Err(away()),
+            Fault::Crash => std::future::pending().await,
+        }
+    }
+
+    /// All of it as it is now.
+    pub fn backup(&self) -> Backup {
+        Backup(self.state.lock().unwrap().clone())
+    }
+
+    /// As it was when the backup was made; what it refuses and parks stays.
+    pub fn restore(&self, backup: &Backup) {
+        let mut state = self.state.lock().unwrap();
+        state.rows.clone_from(&backup.0.rows);
+        state.offsets.clone_from(&backup.0.offsets);
+        state.parked.clone_from(&backup.0.parked);
+    }
+
+    /// How many rows wait for another.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().unwrap().parked.len()
     }
 
     /// Keys and contents' hashes of the live rows of a topic.
@@ -117,24 +166,16 @@ impl Target {
         state.offsets.get(&TopicPartition::new(topic, 0)).and_then(|(_, stored)| Some(stored.as_ref()?.next))
     }
 
-    /// Rows and offsets as they are now.
-    pub fn backup(&self) -> Backup {
-        let state = self.state.lock().unwrap();
-        Backup { rows: state.rows.clone(), offsets: state.offsets.clone() }
-    }
-
-    /// The target is as it was then.
-    pub fn restore(&self, backup: &Backup) {
-        let mut state = self.state.lock().unwrap();
-        (state.rows, state.offsets) = (backup.rows.clone(), backup.offsets.clone());
-    }
-
     /// Sets where reading resumes, as somebody would who wants everything delivered again.
     pub fn rewind(&self) {
         for (_, stored) in self.state.lock().unwrap().offsets.values_mut() {
             *stored = None;
         }
     }
+}
+
+fn away() -> SinkError {
+    SinkError::Unavailable { sink: "target".into(), reason: "away".into(), retry_after: None }
 }
 
 impl State {
@@ -170,6 +211,9 @@ impl State {
             hash: delivery.hash,
             body: delivery.payload.as_ref().map(|payload| payload.body.clone()),
         };
+        // What waits of this key is overtaken.
+        let overtaken = |parked: &Rejected| parked.key.as_str() == place.1 && parked.version <= row.version;
+        self.parked.retain(|(parked, _)| !overtaken(parked));
         match self.rows.get(&place) {
             Some(held) if *held == row => counts.unchanged += 1,
             Some(held) if held.version >= row.version && !part.sweeping => counts.stale += 1,
@@ -190,22 +234,68 @@ impl State {
 #[async_trait]
 impl Sink for Target {
     async fn assigned(&self, partitions: &[Assigned]) -> Result<Resume, SinkError> {
-        let mut state = self.state.lock().unwrap();
+        self.step(TargetStep::Claim, When::Before).await?;
         let mut own = BTreeMap::new();
         for of in partitions {
+            let mut state = self.state.lock().unwrap();
             let (epoch, stored) = state.offsets.entry(of.at()).or_insert((Epoch(-1), None));
             *epoch = (*epoch).max(of.epoch);
             own.insert(of.at(), stored.clone());
         }
+        self.step(TargetStep::Claim, When::After).await?;
         Ok(Resume::Own(own))
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, SinkError> {
+        self.step(TargetStep::Commit, When::Before).await?;
+        let applied = self.write(batch)?;
+        self.step(TargetStep::Commit, When::After).await?;
+        Ok(applied)
+    }
+
+    async fn retry_parked(&self) -> Result<Unparked, SinkError> {
+        self.step(TargetStep::Unpark, When::Before).await?;
+        let tried = self.unpark();
+        self.step(TargetStep::Unpark, When::After).await?;
+        Ok(tried)
+    }
+
+    async fn forget_parked(&self, rows: &[Rejected]) -> Result<(), SinkError> {
+        let mut state = self.state.lock().unwrap();
+        state.parked.retain(|(parked, _)| rows.iter().all(|row| row.key != parked.key));
+        Ok(())
+    }
+
+    async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
+        let rows = self.rows(&of.topic.name).into_iter();
+        let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
+        let held =
+            behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
+        Ok(Some(held.collect()))
+    }
+
+    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
+        self.step(TargetStep::Sweep, When::Before).await?;
+        for of in of {
+            if let Some((_, Some(stored))) = self.state.lock().unwrap().offsets.get_mut(&of.at()) {
+                stored.sweeping = false;
+            }
+        }
+        self.step(TargetStep::Sweep, When::After).await
+    }
+
+    async fn revoked(&self, _: &[TopicPartition]) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+impl Target {
+    fn write(&self, batch: &Batch) -> Result<Applied, SinkError> {
         let now = self.clock.now().timestamp_millis();
         let mut state = self.state.lock().unwrap();
         let trouble = state.troubles.pop_front();
         if trouble == Some(Trouble::Away) {
-            return Err(SinkError::Unavailable { sink: "target".into(), reason: "away".into(), retry_after: None });
+            return Err(away());
         }
         if trouble == Some(Trouble::Fenced) {
             let at = batch.parts[0].of.at();
@@ -246,10 +336,10 @@ impl Sink for Target {
         Ok(Applied { counts })
     }
 
-    async fn retry_parked(&self) -> Result<Unparked, SinkError> {
+    fn unpark(&self) -> Unparked {
         let mut state = self.state.lock().unwrap();
         if state.expired {
-            return Ok(Unparked { settled: 0, waiting: 0, expired: state.parked.clone() });
+            return Unparked { settled: 0, waiting: 0, expired: state.parked.clone() };
         }
         let parked = std::mem::take(&mut state.parked);
         let mut settled = 0;
@@ -261,37 +351,11 @@ impl Sink for Target {
             settled += 1;
             let place = (row.at.topic.to_string(), row.key.as_str().to_owned());
             let body = payload.map(|payload| payload.body);
-            state.rows.insert(place, Row { version: row.version, hash: None, body });
-        }
-        Ok(Unparked { settled, waiting: state.parked.len() as u64, expired: Vec::new() })
-    }
-
-    async fn forget_parked(&self, rows: &[Rejected]) -> Result<(), SinkError> {
-        let mut state = self.state.lock().unwrap();
-        state.parked.retain(|(parked, _)| rows.iter().all(|row| row.key != parked.key));
-        Ok(())
-    }
-
-    async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
-        let rows = self.rows(&of.topic.name).into_iter();
-        let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
-        let held =
-            behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
-        Ok(Some(held.collect()))
-    }
-
-    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
-        let mut state = self.state.lock().unwrap();
-        for of in of {
-            if let Some((_, Some(stored))) = state.offsets.get_mut(&of.at()) {
-                stored.sweeping = false;
+            if state.rows.get(&place).is_none_or(|held| held.version < row.version) {
+                state.rows.insert(place, Row { version: row.version, hash: None, body });
             }
         }
-        Ok(())
-    }
-
-    async fn revoked(&self, _: &[TopicPartition]) -> Result<(), SinkError> {
-        Ok(())
+        Unparked { settled, waiting: state.parked.len() as u64, expired: Vec::new() }
     }
 }
 

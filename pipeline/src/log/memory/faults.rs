@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::super::Record;
 
 /// A moment at which a fault can strike.
@@ -21,6 +23,8 @@ pub enum Action {
     Append {
         /// The topic's name.
         topic: Arc<str>,
+        /// Their keys, in order.
+        keys: Arc<[Appended]>,
     },
     /// A group's offsets.
     Commit {
@@ -29,6 +33,15 @@ pub enum Action {
     },
     /// The creation of topics.
     Create,
+}
+
+/// What a hook is told of a record that is appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// Its key.
+    pub key: Bytes,
+    /// It has no value.
+    pub tombstone: bool,
 }
 
 /// On which side of the durable moment a [`Step`] lies.
@@ -47,6 +60,8 @@ pub enum Fault {
     Ok,
     /// The call fails with `LogError::Unavailable`.
     Unavailable,
+    /// The call takes this long, as one of a process that stalls. In tokio's time.
+    Stall(Duration),
     /// The call never returns: the simulation drops the tasks of the process that made it.
     Crash,
 }

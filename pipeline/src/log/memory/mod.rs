@@ -20,10 +20,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
 
 pub use self::assign::range;
-pub use self::faults::{Action, Delivery, Fault, Step, When};
+pub use self::faults::{Action, Appended, Delivery, Fault, Step, When};
 use self::faults::{DeliveryHook, FaultHook};
 use self::group::Group;
 use self::reader::{Cursor, MemoryReader};
@@ -32,6 +31,7 @@ use self::subscription::MemorySubscription;
 use super::{
     Append, Committed, Ends, Log, LogError, NewTopic, Offset, Reader, Subscription, TopicInfo, TopicPartition, settings,
 };
+use crate::bell::Bell;
 use crate::clock::{Clock, SystemClock};
 
 /// What a [`MemoryLog`] does in its own time.
@@ -62,6 +62,8 @@ impl Default for MemoryOptions {
 #[derive(Clone)]
 pub struct MemoryLog {
     shared: Arc<Shared>,
+    /// Of this handle alone.
+    own_faults: Option<FaultHook>,
 }
 
 struct Shared {
@@ -69,7 +71,7 @@ struct Shared {
     state: Mutex<State>,
     hooks: Mutex<Hooks>,
     /// Changes with every append and every turn of a group: what readers wait for.
-    news: watch::Sender<u64>,
+    news: Bell,
     fetched: AtomicU64,
 }
 
@@ -93,15 +95,21 @@ impl MemoryLog {
             options,
             state: Mutex::default(),
             hooks: Mutex::new(hooks),
-            news: watch::Sender::new(0),
+            news: Bell::default(),
             fetched: AtomicU64::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), own_faults: None }
     }
 
     /// Asks `hook` before and after each durable step what is to happen there. It may call this log.
     pub fn set_faults(&self, hook: Arc<dyn Fn(&Step) -> Fault + Send + Sync>) {
         self.shared.hooks().faults = hook;
+    }
+
+    /// A handle for one process: its durable steps ask `hook`, and not the log's.
+    #[must_use]
+    pub fn with_faults(&self, hook: Arc<dyn Fn(&Step) -> Fault + Send + Sync>) -> Self {
+        Self { shared: Arc::clone(&self.shared), own_faults: Some(hook) }
     }
 
     /// Asks `hook` of every record that is about to be handed out. It must not call this log.
@@ -202,14 +210,18 @@ impl Shared {
 
     /// Wakes everybody who waits for something new.
     fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
+        self.news.ring();
     }
 
     /// What the fault hook wants at this step; a crash never returns.
-    async fn step(&self, action: Action, when: When) -> Result<(), LogError> {
-        let hook = self.hooks().faults.clone();
+    async fn step(&self, own: Option<&FaultHook>, action: Action, when: When) -> Result<(), LogError> {
+        let hook = own.cloned().unwrap_or_else(|| self.hooks().faults.clone());
         match hook(&Step { action, when }) {
             Fault::Ok => Ok(()),
+            Fault::Stall(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
             Fault::Unavailable => Err(LogError::Unavailable { reason: "an injected fault".into() }),
             Fault::Crash => std::future::pending().await,
         }
@@ -220,7 +232,7 @@ impl Shared {
 impl Log for MemoryLog {
     async fn create(&self, topics: &[NewTopic]) -> Result<(), LogError> {
         topics.iter().try_for_each(settings::check_topic)?;
-        self.shared.step(Action::Create, When::Before).await?;
+        self.shared.step(self.own_faults.as_ref(), Action::Create, When::Before).await?;
         {
             let mut state = self.shared.state();
             for topic in topics {
@@ -228,7 +240,7 @@ impl Log for MemoryLog {
                 state.topics.entry(name).or_insert_with(|| Topic::new(topic));
             }
         }
-        self.shared.step(Action::Create, When::After).await
+        self.shared.step(self.own_faults.as_ref(), Action::Create, When::After).await
     }
 
     async fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
@@ -251,7 +263,10 @@ impl Log for MemoryLog {
         let mut offsets = vec![Offset::START; count];
         // Topic by topic, so that a fault in between leaves a part appended: a broker's partitions fail apart, too.
         for (topic, part) in by_topic {
-            self.shared.step(Action::Append { topic: topic.clone() }, When::Before).await?;
+            let appended =
+                |(_, record): &(usize, Append)| Appended { key: record.key.clone(), tombstone: record.value.is_none() };
+            let action = Action::Append { topic, keys: part.iter().map(appended).collect() };
+            self.shared.step(self.own_faults.as_ref(), action.clone(), When::Before).await?;
             let now = self.shared.now();
             {
                 let mut state = self.shared.state();
@@ -260,7 +275,7 @@ impl Log for MemoryLog {
                 }
             }
             self.shared.tell();
-            self.shared.step(Action::Append { topic }, When::After).await?;
+            self.shared.step(self.own_faults.as_ref(), action, When::After).await?;
         }
         Ok(offsets)
     }
@@ -282,7 +297,7 @@ impl Log for MemoryLog {
     }
 
     async fn subscribe(&self, group: &str, topics: &[Arc<str>]) -> Result<Box<dyn Subscription>, LogError> {
-        Ok(Box::new(MemorySubscription::join(self.shared.clone(), group, topics)?))
+        Ok(Box::new(MemorySubscription::join(self.shared.clone(), self.own_faults.clone(), group, topics)?))
     }
 
     async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {

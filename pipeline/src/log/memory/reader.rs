@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::{Chunk, LogError, Offset, Reader, TopicPartition};
 use super::faults::Delivery;
 use super::state::State;
 use super::{MemoryOptions, Shared};
+use crate::bell::Listener;
 
 /// A place in a partition from which records are handed out.
 pub(super) struct Cursor {
@@ -35,11 +35,10 @@ impl Cursor {
 }
 
 /// Waits until something happened in the log, or until `wake`.
-pub(super) async fn wait(news: &mut watch::Receiver<u64>, wake: Option<Instant>) {
-    let happened = news.changed();
+pub(super) async fn wait(news: &mut Listener, wake: Option<Instant>) {
+    let happened = news.rung();
     match wake {
-        // The sender lives in the log that the caller holds.
-        None => drop(happened.await),
+        None => happened.await,
         Some(wake) => drop(tokio::time::timeout_at(wake, happened).await),
     }
 }
@@ -110,13 +109,13 @@ pub(super) fn fetch(shared: &Shared, cursors: &mut [Cursor]) -> Result<(Chunk, O
 
 pub(super) struct MemoryReader {
     shared: Arc<Shared>,
-    news: watch::Receiver<u64>,
+    news: Listener,
     cursors: Vec<Cursor>,
 }
 
 impl MemoryReader {
     pub fn new(shared: Arc<Shared>, cursors: Vec<Cursor>) -> Self {
-        let news = shared.news.subscribe();
+        let news = shared.news.listener();
         Self { shared, news, cursors }
     }
 }
@@ -126,7 +125,7 @@ impl Reader for MemoryReader {
     async fn next(&mut self) -> Result<Chunk, LogError> {
         loop {
             // Seen first, looked afterwards: what happens in between wakes us.
-            self.news.borrow_and_update();
+            self.news.catch_up();
             let (chunk, wake) = fetch(&self.shared, &mut self.cursors)?;
             if !chunk.records.is_empty() || !chunk.at_end.is_empty() {
                 return Ok(chunk);

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::{Committed, Event, LogError, Offset, Subscription, TopicPartition, settings};
 use super::Shared;
-use super::faults::{Action, When};
+use super::faults::{Action, FaultHook, When};
 use super::group::Group;
 use super::reader::{Cursor, fetch, wait};
 use super::state::{State, Topics};
+use crate::bell::Listener;
 
 pub(super) struct MemorySubscription {
     shared: Arc<Shared>,
-    news: watch::Receiver<u64>,
+    own_faults: Option<FaultHook>,
+    news: Listener,
     group: Arc<str>,
     id: u64,
     /// Of the started partitions.
@@ -24,7 +25,12 @@ pub(super) struct MemorySubscription {
 }
 
 impl MemorySubscription {
-    pub fn join(shared: Arc<Shared>, group: &str, topics: &[Arc<str>]) -> Result<Self, LogError> {
+    pub fn join(
+        shared: Arc<Shared>,
+        own_faults: Option<FaultHook>,
+        group: &str,
+        topics: &[Arc<str>],
+    ) -> Result<Self, LogError> {
         let name: Arc<str> = group.into();
         let id = {
             let mut state = shared.state();
@@ -39,8 +45,8 @@ impl MemorySubscription {
             *next_member - 1
         };
         shared.tell();
-        let news = shared.news.subscribe();
-        Ok(Self { shared, news, group: name, id, cursors: Vec::new(), closed: false })
+        let news = shared.news.listener();
+        Ok(Self { shared, own_faults, news, group: name, id, cursors: Vec::new(), closed: false })
     }
 
     /// Works on the group, after what time demands of it, and wakes the others.
@@ -65,7 +71,7 @@ impl Subscription for MemorySubscription {
     async fn next(&mut self) -> Result<Event, LogError> {
         loop {
             // Seen first, looked afterwards: what happens in between wakes us.
-            self.news.borrow_and_update();
+            self.news.catch_up();
             let deadline = self.shared.group_deadline();
             let (event, delivers, turn) = self.with(|group, topics| {
                 let rejoined = group.rejoin(self.id, topics, deadline);
@@ -117,13 +123,13 @@ impl Subscription for MemorySubscription {
     async fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result<(), LogError> {
         settings::check_commit(offsets)?;
         let action = Action::Commit { group: self.group.clone() };
-        self.shared.step(action.clone(), When::Before).await?;
+        self.shared.step(self.own_faults.as_ref(), action.clone(), When::Before).await?;
         self.with(|group, _| {
             offsets.iter().try_for_each(|(at, _)| group.holds(self.id, at))?;
             group.offsets.extend(offsets.iter().cloned());
             Ok(())
         })?;
-        self.shared.step(action, When::After).await
+        self.shared.step(self.own_faults.as_ref(), action, When::After).await
     }
 
     async fn released(&mut self) -> Result<(), LogError> {

@@ -38,22 +38,27 @@ async fn assigned(member: &mut Box<dyn Subscription>) -> Vec<TopicPartition> {
     }
 }
 
-/// A hook that strikes once, at `step`.
-fn once(step: Step, fault: Fault) -> Arc<dyn Fn(&Step) -> Fault + Send + Sync> {
+/// A hook that strikes once, at an append.
+fn once(when: When, fault: Fault) -> Arc<dyn Fn(&Step) -> Fault + Send + Sync> {
     let left = AtomicUsize::new(1);
-    Arc::new(move |at| if *at == step && left.swap(0, Ordering::Relaxed) == 1 { fault } else { Fault::Ok })
+    Arc::new(move |at| {
+        if matches!(at.action, Action::Append { .. }) && at.when == when && left.swap(0, Ordering::Relaxed) == 1 {
+            fault
+        } else {
+            Fault::Ok
+        }
+    })
 }
 
 #[tokio::test]
 async fn a_fault_before_an_append_leaves_nothing_and_one_after_it_everything() {
     let log = with_nurses(MemoryOptions::default(), 1).await;
-    let append = Action::Append { topic: "nurses".into() };
 
-    log.set_faults(once(Step { action: append.clone(), when: When::Before }, Fault::Unavailable));
+    log.set_faults(once(When::Before, Fault::Unavailable));
     assert!(matches!(log.append(vec![record("amal", Some("1"))]).await, Err(LogError::Unavailable { .. })));
     assert!(keys(&log).await.is_empty());
 
-    log.set_faults(once(Step { action: append, when: When::After }, Fault::Unavailable));
+    log.set_faults(once(When::After, Fault::Unavailable));
     assert!(matches!(log.append(vec![record("amal", Some("1"))]).await, Err(LogError::Unavailable { .. })));
     assert_eq!(keys(&log).await, ["amal"]);
 }
@@ -61,7 +66,7 @@ async fn a_fault_before_an_append_leaves_nothing_and_one_after_it_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_never_returns() {
     let log = with_nurses(MemoryOptions::default(), 1).await;
-    log.set_faults(once(Step { action: Action::Append { topic: "nurses".into() }, when: When::After }, Fault::Crash));
+    log.set_faults(once(When::After, Fault::Crash));
     let append = log.append(vec![record("amal", Some("1"))]);
     assert!(tokio::time::timeout(Duration::from_secs(3600), append).await.is_err());
     assert_eq!(keys(&log).await, ["amal"]);

@@ -1,0 +1,467 @@
+//! A history: what happens to the system, the processes, the log and the target, drawn from a seed.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use fastrand::Rng;
+use pipeline::clock::Clock;
+use pipeline::emitter::disk::SimulatedDisk;
+use pipeline::log::memory::{Delivery, Fault, MemoryOptions, When};
+use pipeline::log::{Log, Offset, TopicPartition};
+use pipeline::run::Mode;
+use pipeline::state::{Request, RequestKind, State};
+
+use crate::common::processors::{applicant, applicant_id, milestone, milestone_id};
+use crate::common::sink::{Backup, Target, Trouble};
+use crate::common::{World, reason};
+use crate::machine::{Aim, Ended, Machine, Process, Sim, Strikes};
+use crate::oracle::{self, Plan};
+use crate::outside::{APPLICANTS, Held, MILESTONES, Outside, REASONS};
+use crate::steps::{Coverage, Durable};
+
+/// Reasons, milestones, applicants that come and go; behind them stand those that a plan has for itself.
+const IDS: u32 = 6;
+const BAD: u32 = 100;
+const BAD_NAME: u32 = 101;
+const REFUSED: u32 = 102;
+const EDITED: u32 = 103;
+const PARKED: u32 = 104;
+const BAD_MILESTONE: u32 = 105;
+
+/// How long the end may take in virtual time: a put-off source waits for minutes, and what has vanished for two passes.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+
+/// What a seed decides once.
+struct Shape {
+    mode: Mode,
+    /// A second process on a second machine, at the same time.
+    two: bool,
+    /// Disks outlive processes.
+    disks: bool,
+    /// Some records are bad.
+    plans: bool,
+}
+
+struct History {
+    random: Rng,
+    shape: Shape,
+    sim: Sim,
+    plan: Plan,
+    machines: Vec<Machine>,
+    backup: Option<Backup>,
+    /// All processes of the last round ended in order.
+    orderly: bool,
+}
+
+/// What became of a seed.
+pub struct Told {
+    /// Of everything that was appended, and when.
+    pub digest: u64,
+}
+
+/// Plays the history of a seed; `Err` says what is wrong in the end.
+pub async fn play(seed: u64, coverage: &Coverage) -> Result<Told, String> {
+    fastrand::seed(seed);
+    let mut random = Rng::with_seed(seed);
+    let once = seed.is_multiple_of(4);
+    let shape = Shape {
+        mode: if once { Mode::Once } else { Mode::Follow },
+        two: !once && random.u8(0..3) == 0,
+        // What vanishes is absent from two complete passes: single ones must remember the one before.
+        disks: once || random.u8(0..3) == 0,
+        plans: random.u8(0..3) == 0,
+    };
+    let options = MemoryOptions {
+        chunk_records: *random.choice(&[2, 5, 500]).unwrap(),
+        session_timeout: Duration::from_secs(*random.choice(&[0, 0, 6]).unwrap()),
+        ..MemoryOptions::default()
+    };
+    let partitions = *random.choice(&[1, 1, 1, 2]).unwrap();
+    let world = World::simulated(options, partitions).await;
+    let outside = Outside::new(&world.clock, random.bool(), random.bool(), random.usize(2..5));
+    let target = Target::new(&world.clock);
+    let sim = Sim {
+        world,
+        outside,
+        target,
+        reasons: Arc::default(),
+        coverage: coverage.clone(),
+        aloud: std::env::var_os("MUSTER_STEPS").is_some(),
+        digest: Arc::new(Mutex::new(xxhash_rust::xxh3::Xxh3::new())),
+    };
+    let machines = ["north", "south"].into_iter().take(if shape.two { 2 } else { 1 });
+    let machines = machines.map(|name| Machine { name: name.into(), disk: shape.disks.then(SimulatedDisk::default) });
+    let machines = machines.collect();
+    let mut history = History { random, shape, sim, plan: Plan::default(), machines, backup: None, orderly: true };
+    history.deliveries();
+    for round in 0..history.random.u32(2..5) {
+        history.night(round).await;
+        history.day(round).await?;
+    }
+    history.end().await?;
+    let digest = history.sim.digest.lock().unwrap().digest();
+    Ok(Told { digest })
+}
+
+impl History {
+    fn one_in(&mut self, n: u8) -> bool {
+        self.random.u8(0..n) == 0
+    }
+
+    /// Some records come twice, some late; which ones depends on where they stand alone.
+    fn deliveries(&mut self) {
+        let salt = self.random.u64(..);
+        let often = *self.random.choice(&[0, 0, 5, 20]).unwrap();
+        if often == 0 {
+            return;
+        }
+        self.sim.world.log.set_delivery(Arc::new(move |record| {
+            let place = format!("{}@{}", record.at, record.offset);
+            let drawn = xxhash_rust::xxh3::xxh3_64_with_seed(place.as_bytes(), salt);
+            match drawn % (2 * often) {
+                0 => Delivery::Twice,
+                // State is followed, too: a claim may be late, as it may be on a slow network.
+                1 => Delivery::After(Duration::from_millis(drawn / 64 % 700)),
+                _ => Delivery::Now,
+            }
+        }));
+    }
+
+    /// What can happen while nothing runs.
+    async fn night(&mut self, round: u32) {
+        self.change();
+        if round == 0 {
+            return;
+        }
+        let hours = *self.random.choice(&[0, 0, 0, 1, 12, 24 * 40, 24 * 100]).unwrap();
+        self.step_clock(TimeDelta::hours(hours));
+        if self.one_in(4) {
+            let minutes = self.random.i64(-90..90);
+            self.step_clock(TimeDelta::minutes(minutes));
+        }
+        let log = self.sim.world.log.clone();
+        if self.one_in(3) {
+            // As brokers do it: tombstones go after the time that the topic keeps them.
+            for topic in schemas::catalogue().topics() {
+                log.compact(&topic.name, topic.delete_retention);
+            }
+        }
+        if self.one_in(6) {
+            for group in ["muster.tasks", "muster.reasons", "muster.applicants", "muster.register"] {
+                log.forget_group(group);
+            }
+        }
+        if self.one_in(8) {
+            self.machines
+                .iter_mut()
+                .for_each(|machine| machine.disk = machine.disk.as_ref().map(|_| SimulatedDisk::default()));
+        }
+        if self.one_in(4) {
+            self.sim.reasons.raise();
+        }
+        self.lose_topic().await;
+        self.restore_target();
+    }
+
+    fn step_clock(&self, by: TimeDelta) {
+        self.sim.world.clock.set(self.sim.world.clock.now() + by);
+    }
+
+    /// Somebody deletes a topic, or a leader loses its tail. What the last owner hadn't noted can't be noticed, so it
+    /// happens behind an orderly end.
+    async fn lose_topic(&mut self) {
+        if !self.orderly || !self.one_in(6) {
+            return;
+        }
+        let topics = [REASONS, MILESTONES, APPLICANTS, "register.reason", "register.applicant", "register.milestone"];
+        let topic = *self.random.choice(&topics).unwrap();
+        let log = &self.sim.world.log;
+        let ends = log.ends(topic).await.unwrap();
+        if self.random.bool() {
+            log.recreate_topic(topic, u32::try_from(ends.len()).unwrap());
+        } else {
+            let end = ends[0].end.0;
+            log.truncate(&TopicPartition::new(topic, 0), Offset(self.random.i64(0..=end)));
+        }
+    }
+
+    /// The target comes back as it was, or empty.
+    fn restore_target(&mut self) {
+        if self.one_in(5) {
+            self.backup = Some(self.sim.target.backup());
+        } else if self.one_in(6) {
+            let empty = Target::new(&self.sim.world.clock).backup();
+            self.sim.target.restore(self.backup.as_ref().unwrap_or(&empty));
+        }
+    }
+
+    /// Processes run, are struck, and end; the system changes meanwhile.
+    async fn day(&mut self, round: u32) -> Result<(), String> {
+        let (drift, failures) = (self.random.fork(), self.random.fork());
+        let (drifts, fails) = (self.one_in(2), self.one_in(4));
+        self.sim.outside.drifts(drifts.then_some(drift), 4);
+        self.sim.outside.fails(fails.then_some(failures), 6);
+        if self.one_in(3) {
+            self.sim
+                .target
+                .meets([*self.random.choice(&[Trouble::Away, Trouble::LostAnswer, Trouble::Fenced]).unwrap()]);
+        }
+        if self.shape.plans {
+            self.plan_for(round);
+        }
+        let mut running = Vec::new();
+        for at in 0..self.machines.len() {
+            let strikes = self.strikes();
+            running.push((at, self.start(at, strikes)));
+        }
+        self.orderly = true;
+        if self.shape.mode == Mode::Once {
+            for (_, mut process) in running {
+                let ended = process.ended_within(PATIENCE).await;
+                self.note_end(&ended.ok_or("a pass of all loops never ended")?)?;
+            }
+            return Ok(());
+        }
+        for _ in 0..self.random.u32(1..4) {
+            let until = Duration::from_millis(self.random.u64(100..5_000));
+            self.world_goes_on(&mut running, until).await?;
+            self.change();
+            if self.one_in(4) {
+                let away = self.random.bool();
+                self.sim.outside.away(away);
+            }
+            if self.one_in(4) {
+                let seconds = self.random.i64(-7200..7200);
+                self.step_clock(TimeDelta::seconds(seconds));
+            }
+            if self.one_in(6) {
+                self.sim.world.log.expire_member("muster.register", 0);
+            }
+        }
+        self.sim.outside.away(false);
+        for (_, mut process) in running {
+            if self.one_in(3) {
+                process.kill().await;
+                self.orderly = false;
+            } else {
+                process.faults.calm();
+                let ended = process.stop().await?;
+                self.note_end(&ended)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass; who has crashed or ended is started again.
+    async fn world_goes_on(&mut self, running: &mut [(usize, Process)], time: Duration) -> Result<(), String> {
+        for (at, process) in running {
+            let Some(ended) = process.ended_within(time).await else { continue };
+            self.note_end(&ended)?;
+            let strikes = self.strikes();
+            *process = self.start(*at, strikes);
+        }
+        Ok(())
+    }
+
+    fn note_end(&mut self, ended: &Ended) -> Result<(), String> {
+        match ended {
+            Ended::Done => Ok(()),
+            Ended::Crashed => {
+                self.orderly = false;
+                Ok(())
+            }
+            // What can pass ends a process only where it begins, or where it was told to make one pass.
+            Ended::Failed(error) if error.can_pass().is_some() => {
+                self.orderly = false;
+                Ok(())
+            }
+            Ended::Failed(error) => Err(format!("a process ended, a person must act: {error}")),
+        }
+    }
+
+    fn start(&mut self, at: usize, strikes: Strikes) -> Process {
+        let unsynced_survives = self.random.bool();
+        self.machines[at].start(&self.sim, self.shape.mode, strikes, unsynced_survives)
+    }
+
+    /// Every third process is struck anywhere, the others at a step that is drawn, so that rare steps get their turn.
+    fn strikes(&mut self) -> Strikes {
+        let mut aimed = Vec::new();
+        for _ in 0..self.random.u32(1..4) {
+            let fault = match self.random.u8(0..8) {
+                0..4 => Fault::Crash,
+                4..7 => Fault::Unavailable,
+                _ => Fault::Stall(Duration::from_millis(self.random.u64(1..20_000))),
+            };
+            let aim = if self.one_in(3) {
+                Aim::Nth(self.random.u32(0..200))
+            } else {
+                let step = *self.random.choice(Durable::ALL).unwrap();
+                let when = if self.random.bool() { When::Before } else { When::After };
+                Aim::Step(step, when, self.random.u32(0..3))
+            };
+            aimed.push((aim, fault));
+        }
+        let random = self.random.fork();
+        let flaky = self.one_in(6).then_some((random, 30, 10));
+        Strikes { aimed, flaky }
+    }
+
+    /// A few rows come, change or go.
+    fn change(&mut self) {
+        for _ in 0..self.random.u32(1..6) {
+            let n = self.random.u32(0..IDS);
+            let name = format!("name {}", self.random.u32(0..3));
+            let gone = self.one_in(6);
+            let outside = &self.sim.outside;
+            match self.random.u8(0..5) {
+                0 | 1 if gone => outside.remove(REASONS, &applicant_id(n)),
+                0 | 1 => outside.set(REASONS, &applicant_id(n), Held::Reason(reason(&applicant_id(n), &name))),
+                2 if gone => outside.remove(MILESTONES, &milestone_id(n)),
+                2 => outside.set(MILESTONES, &milestone_id(n), Held::Milestone(milestone(n, &name))),
+                _ if gone => outside.remove(APPLICANTS, &applicant_id(n)),
+                _ => {
+                    let reached: Vec<u32> = (0..IDS).filter(|_| self.random.u8(0..3) == 0).collect();
+                    outside.set(APPLICANTS, &applicant_id(n), Held::Applicant(Box::new(applicant(n, &name, &reached))));
+                }
+            }
+        }
+    }
+
+    /// Bad records: they come once, and are mended by the end.
+    fn plan_for(&mut self, round: u32) {
+        let outside = self.sim.outside.clone();
+        let as_reason = |n: u32, name: &str| Held::Reason(reason(&applicant_id(n), name));
+        match round {
+            0 => {
+                outside.set(REASONS, &applicant_id(BAD), Held::Bad);
+                outside.set(REASONS, &applicant_id(EDITED), Held::Bad);
+                outside.set(REASONS, &applicant_id(BAD_NAME), as_reason(BAD_NAME, "bad"));
+                outside.set(REASONS, &applicant_id(REFUSED), as_reason(REFUSED, "refused"));
+                outside.set(REASONS, &applicant_id(PARKED), as_reason(PARKED, "parked"));
+                outside.set(MILESTONES, &milestone_id(BAD_MILESTONE), Held::Milestone(milestone(BAD_MILESTONE, "bad")));
+                self.sim.target.refuses(&[&applicant_id(REFUSED)]);
+                self.sim.target.parks(&[&applicant_id(PARKED)]);
+                self.plan.refused.insert(applicant_id(REFUSED));
+                self.plan.letter("ats.reason", Some(&applicant_id(BAD)), false);
+                self.plan.letter("ats.reason", Some(&applicant_id(EDITED)), true);
+                self.plan.letter("reasons", Some(&applicant_id(BAD_NAME)), false);
+                self.plan.letter("register", Some(&applicant_id(REFUSED)), true);
+                self.plan.letter("applicants", Some(&milestone_id(BAD_MILESTONE)), false);
+            }
+            1 => {
+                outside.set(REASONS, "unreadable", Held::Unreadable);
+                self.plan.letter("ats.reason", None, false);
+                outside.set(REASONS, &applicant_id(BAD), as_reason(BAD, "mended"));
+            }
+            _ => {
+                self.sim.target.parks(&[]);
+                outside.set(REASONS, &applicant_id(BAD_NAME), as_reason(BAD_NAME, "mended"));
+            }
+        }
+    }
+
+    /// Nothing fails any more: what the system holds arrives, and everything agrees.
+    async fn end(&mut self) -> Result<(), String> {
+        self.sim.outside.drifts(None, 1);
+        self.sim.outside.fails(None, 1);
+        self.sim.outside.away(false);
+        self.sim.target.parks(&[]);
+        self.sim.outside.remove(REASONS, "unreadable");
+        self.settle("all is well").await?;
+        if self.shape.plans {
+            self.mend().await?;
+        }
+        Ok(())
+    }
+
+    /// Replays what was set aside, the one with an edit, the other since the target takes it now.
+    async fn mend(&mut self) -> Result<(), String> {
+        self.sim.target.refuses(&[]);
+        let edit = serde_json::json!(reason(&applicant_id(EDITED), "edited"));
+        self.plan.edited.insert(applicant_id(EDITED), "edited".into());
+        self.plan.refused.clear();
+        let asks = [("ats.reason", applicant_id(EDITED), Some(edit)), ("register", applicant_id(REFUSED), None)];
+        let (log, topics) = (Arc::new(self.sim.world.log.clone()), self.sim.world.state_topics());
+        let clerk = State::open(log, "clerk", &topics, None).await.map_err(|error| error.to_string())?;
+        for (component, id, edited) in asks {
+            let letters = self.sim.world.letters().await;
+            let found =
+                letters.iter().rev().find(|l| l.component == component && l.key.as_deref() == Some(id.as_str()));
+            let letter = found.ok_or_else(|| format!("no letter of {component} for {id}"))?.id.clone();
+            let (target, kind) = (component.to_owned(), RequestKind::Replay { letter: letter.clone(), edited });
+            let at = self.sim.world.clock.now();
+            let request = Request { id: format!("replay-{letter}"), target, kind, at, answer: None };
+            clerk.requests.ask(&request).await.map_err(|error| error.to_string())?;
+        }
+        // Answering is struck like everything else.
+        if self.one_in(2) {
+            for at in 0..self.machines.len() {
+                let steps = [
+                    Durable::RequestAnswered,
+                    Durable::LetterSettled,
+                    Durable::LetterIndexSettled,
+                    Durable::SourceAppended,
+                ];
+                let when = if self.random.bool() { When::Before } else { When::After };
+                let fault = if self.random.bool() { Fault::Crash } else { Fault::Unavailable };
+                let aim = Aim::Step(self.random.choice(steps).unwrap(), when, 0);
+                let mut process = self.start(at, Strikes { aimed: vec![(aim, fault)], flaky: None });
+                let ended = process.ended_within(Duration::from_secs(30)).await;
+                if let Some(ended) = ended {
+                    self.note_end(&ended)?;
+                } else {
+                    process.kill().await;
+                }
+            }
+        }
+        self.settle("replayed").await
+    }
+
+    /// Processes run undisturbed until everything agrees.
+    async fn settle(&mut self, when: &str) -> Result<(), String> {
+        let mut running: Vec<(usize, Process)> =
+            (0..self.machines.len()).map(|at| (at, self.start(at, Strikes::default()))).collect();
+        let mut last = String::new();
+        for pass in 0.. {
+            if self.shape.mode == Mode::Once {
+                for (at, process) in &mut running {
+                    let ended = process.ended_within(PATIENCE).await.ok_or("the last pass never ended")?;
+                    if !matches!(ended, Ended::Done) {
+                        return Err(format!("the last processes must end well: {ended:?}"));
+                    }
+                    tokio::time::sleep(Duration::from_secs(20)).await;
+                    *process = self.machines[*at].start(&self.sim, Mode::Once, Strikes::default(), true);
+                }
+            } else {
+                for (_, process) in &mut running {
+                    if let Some(ended) = process.ended_within(Duration::from_secs(2)).await {
+                        return Err(format!("{when}: a process ended by itself: {ended:?}"));
+                    }
+                }
+            }
+            match oracle::check(&self.sim, &self.plan).await {
+                Ok(()) => break,
+                Err(_) if pass < 150 => {}
+                Err(wrong) => {
+                    last = wrong;
+                    for (_, process) in &running {
+                        for (name, health) in process.health.components() {
+                            last += &format!("\n{name}: {:?} since {}", health.standing, health.progressed);
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        for (_, process) in running {
+            process.stop().await?;
+        }
+        if !last.is_empty() {
+            return Err(format!("{when}: {last}"));
+        }
+        // Nothing moves any more, either.
+        oracle::check(&self.sim, &self.plan).await.map_err(|wrong| format!("{when}, and stopped: {wrong}"))
+    }
+}
