@@ -105,6 +105,13 @@ pub async fn play(seed: u64, coverage: &Coverage) -> Result<Told, String> {
 }
 
 impl History {
+    /// What else happens, where every step is printed.
+    fn say(&self, what: &str) {
+        if self.sim.aloud {
+            eprintln!("{} {what}", self.sim.world.clock.now());
+        }
+    }
+
     fn one_in(&mut self, n: u8) -> bool {
         self.random.u8(0..n) == 0
     }
@@ -142,12 +149,14 @@ impl History {
         }
         let log = self.sim.world.log.clone();
         if self.one_in(3) {
+            self.say("all topics are compacted");
             // As brokers do it: tombstones go after the time that the topic keeps them.
             for topic in schemas::catalogue().topics() {
                 log.compact(&topic.name, topic.delete_retention);
             }
         }
         if self.one_in(6) {
+            self.say("the groups are forgotten");
             for group in ["muster.tasks", "muster.reasons", "muster.applicants", "muster.register"] {
                 log.forget_group(group);
             }
@@ -158,6 +167,7 @@ impl History {
                 .for_each(|machine| machine.disk = machine.disk.as_ref().map(|_| SimulatedDisk::default()));
         }
         if self.one_in(4) {
+            self.say("the processor of reasons has a new version");
             self.sim.reasons.raise();
         }
         self.lose_topic().await;
@@ -165,6 +175,7 @@ impl History {
     }
 
     fn step_clock(&self, by: TimeDelta) {
+        self.say(&format!("the clock steps by {} s", by.num_seconds()));
         self.sim.world.clock.set(self.sim.world.clock.now() + by);
     }
 
@@ -179,18 +190,22 @@ impl History {
         let log = &self.sim.world.log;
         let ends = log.ends(topic).await.unwrap();
         if self.random.bool() {
+            self.say(&format!("{topic} is deleted and made anew"));
             log.recreate_topic(topic, u32::try_from(ends.len()).unwrap());
         } else {
-            let end = ends[0].end.0;
-            log.truncate(&TopicPartition::new(topic, 0), Offset(self.random.i64(0..=end)));
+            let end = Offset(self.random.i64(0..=ends[0].end.0));
+            log.truncate(&TopicPartition::new(topic, 0), end);
+            self.say(&format!("{topic} ends at {end}, no longer at {}", ends[0].end));
         }
     }
 
     /// The target comes back as it was, or empty.
     fn restore_target(&mut self) {
         if self.one_in(5) {
+            self.say("the target is backed up");
             self.backup = Some(self.sim.target.backup());
         } else if self.one_in(6) {
+            self.say("the target is restored");
             let empty = Target::new(&self.sim.world.clock).backup();
             self.sim.target.restore(self.backup.as_ref().unwrap_or(&empty));
         }

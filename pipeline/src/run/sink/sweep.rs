@@ -105,7 +105,9 @@ impl Loop<'_> {
                 .iter()
                 .map(|row| Delivery {
                     key: row.key.clone(),
-                    version: Version(row.version.0 + 1),
+                    // Whatever the topic says of it from now on is newer. The row's version was of another life, whose
+                    // clock may have been ahead: with it, a key that comes back would be taken for stale.
+                    version: Version(0),
                     hash: None,
                     offset: place.next,
                     payload: None,
