@@ -35,6 +35,10 @@ pub(crate) trait Launch {
     fn ports(&self) -> usize {
         1
     }
+    /// The ports, chosen anew for each attempt.
+    fn choose_ports(&self) -> Result<Vec<u16>> {
+        ports::free(self.ports())
+    }
     /// Prepares the folder, unless an earlier start did, and returns the command line.
     async fn command(&self, folder: &Path, ports: &[u16]) -> Result<Vec<OsString>>;
     /// What is still to be done once the command runs under its supervisor.
@@ -86,7 +90,7 @@ async fn start_anywhere(launch: &impl Launch, users: &Path) -> Result<(PathBuf, 
     let mut attempts = Attempts::new();
     loop {
         let folder = new_folder()?;
-        let ports = ports::free(launch.ports())?;
+        let ports = launch.choose_ports()?;
         match start(launch, &folder, &ports, users, SHARED_GRACE).await {
             Ok(()) => return Ok((folder, ports)),
             Err(err) => attempts.after(err)?,
@@ -191,7 +195,7 @@ impl<L: Launch> Private<L> {
         let mut attempts = Attempts::new();
         loop {
             let folder = new_folder()?;
-            let ports = ports::free(launch.ports())?;
+            let ports = launch.choose_ports()?;
             let users = lock::shared(&folder.join("users")).await?;
             match start(&launch, &folder, &ports, &folder.join("users"), Duration::ZERO).await {
                 Ok(()) => return Ok(Self { launch, folder, ports, _users: users }),
@@ -202,6 +206,15 @@ impl<L: Launch> Private<L> {
 
     pub(crate) fn port(&self) -> u16 {
         self.ports[0]
+    }
+
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// What it has printed since its last start.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("log")
     }
 
     /// Sends the signal and waits until the process is gone.

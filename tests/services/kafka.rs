@@ -1,4 +1,4 @@
-//! Apache Kafka: one broker in KRaft mode.
+//! Apache Kafka: one broker in KRaft mode. Three of them are in [`crate::brokers`].
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,8 @@ pub struct Kafka {
 pub async fn kafka() -> Result<Option<Kafka>> {
     static ONCE: OnceCell<Result<Option<Kafka>, String>> = OnceCell::const_new();
     find::once(&ONCE, async {
-        let found = find::find("Kafka", Variable::Kafka, container, Jars::fetch()).await?;
+        let packages = async { Jars::fetch().await.map(|jars| Alone { jars, proxy: None }) };
+        let found = find::find("Kafka", Variable::Kafka, container, packages).await?;
         Ok(found.map(|found| Kafka { found: Arc::new(found) }))
     })
     .await
@@ -53,8 +54,18 @@ impl Kafka {
     /// A broker for one test alone, to be stopped and started at will. Always started from packages, also where the
     /// shared one is given: somebody else's broker isn't ours to kill.
     pub async fn own() -> Result<Option<OwnKafka>> {
+        Self::own_before(None).await
+    }
+
+    /// As [`Kafka::own`], with a second listener: who comes there is sent on to `127.0.0.1:proxy`, where somebody must
+    /// forward to [`OwnKafka::behind_proxy`]. Brokers tell clients where to connect, so a proxy needs this.
+    pub async fn own_behind(proxy: u16) -> Result<Option<OwnKafka>> {
+        Self::own_before(Some(proxy)).await
+    }
+
+    async fn own_before(proxy: Option<u16>) -> Result<Option<OwnKafka>> {
         match Jars::fetch().await {
-            Ok(jars) => Ok(Some(OwnKafka { server: Private::start(jars).await? })),
+            Ok(jars) => Ok(Some(OwnKafka { server: Private::start(Alone { jars, proxy }).await? })),
             Err(missing) => missing::without("Kafka that may be restarted", &missing, None),
         }
     }
@@ -62,13 +73,23 @@ impl Kafka {
 
 /// A broker of one test alone. Ends within seconds of being dropped.
 pub struct OwnKafka {
-    server: Private<Jars>,
+    server: Private<Alone>,
 }
 
 impl OwnKafka {
     /// Bootstrap servers; the same after a restart.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.server.port())
+    }
+
+    /// The port of the listener that a proxy forwards to.
+    pub fn behind_proxy(&self) -> Result<u16> {
+        self.server.ports().get(2).copied().context("this broker has no listener behind a proxy")
+    }
+
+    /// What the broker has printed.
+    pub fn log(&self) -> PathBuf {
+        self.server.log()
     }
 
     /// Stops the broker in good order (about 3 s).
@@ -92,11 +113,11 @@ const ROLES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
-    ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+    ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"),
 ];
 
-/// The broker's settings but for its roles and addresses.
-const SETTINGS: &[(&str, &str)] = &[
+/// A lone broker's settings but for its roles and addresses.
+pub(crate) const SETTINGS: &[(&str, &str)] = &[
     ("node.id", "1"),
     ("auto.create.topics.enable", "false"),
     ("num.network.threads", "2"),
@@ -110,6 +131,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("share.coordinator.state.topic.min.isr", "1"),
     ("share.coordinator.state.topic.num.partitions", "1"),
     ("group.initial.rebalance.delay.ms", "0"),
+    // Tests that kill processes wait until these are missed.
+    ("group.min.session.timeout.ms", "1000"),
     // A killed broker comes back only when its old session has run out (9 s by default).
     ("broker.session.timeout.ms", "4000"),
     ("broker.heartbeat.interval.ms", "500"),
@@ -120,7 +143,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 /// The broker as a folder of jars.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Jars {
     java: PathBuf,
     folder: PathBuf,
@@ -148,7 +171,80 @@ impl Jars {
     }
 }
 
-impl Launch for Jars {
+/// Where one broker listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listeners {
+    pub(crate) port: u16,
+    pub(crate) controller: u16,
+    /// The port behind a proxy, and the proxy's.
+    pub(crate) proxied: Option<(u16, u16)>,
+}
+
+impl Listeners {
+    /// The ports in the order of [`Launch::ports`], and the proxy's.
+    pub(crate) fn new(ports: &[u16], proxy: Option<u16>) -> Result<Self> {
+        match (ports, proxy) {
+            (&[port, controller], None) => Ok(Self { port, controller, proxied: None }),
+            (&[port, controller, behind], Some(proxy)) => Ok(Self { port, controller, proxied: Some((behind, proxy)) }),
+            _ => bail!("a broker needs two ports, and a third behind a proxy"),
+        }
+    }
+
+    fn settings(self) -> [String; 2] {
+        let Self { port, controller, proxied } = self;
+        let usual = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
+        let also = |port: Option<u16>| port.map(|port| format!(",PROXIED://127.0.0.1:{port}")).unwrap_or_default();
+        let (behind, proxy) = (also(proxied.map(|(behind, _)| behind)), also(proxied.map(|(_, proxy)| proxy)));
+        [format!("listeners={usual}{behind}"), format!("advertised.listeners={usual}{proxy}")]
+    }
+}
+
+impl Jars {
+    /// Writes the broker's settings, formats its folder unless an earlier start did, and returns its command line.
+    pub(crate) async fn broker(
+        &self,
+        folder: &Path,
+        listeners: Listeners,
+        settings: impl Iterator<Item = (&str, &str)>,
+        quorum: &str,
+        format: &[&str],
+    ) -> Result<Vec<OsString>> {
+        let file = folder.join("server.properties");
+        let data = folder.join("data");
+        let mut lines: Vec<String> =
+            ROLES.iter().copied().chain(settings).map(|(key, value)| format!("{key}={value}")).collect();
+        lines.push(quorum.to_owned());
+        lines.extend(listeners.settings());
+        lines.push(format!("log.dirs={}", data.display()));
+        std::fs::write(&file, lines.join("\n")).context("writing the broker's settings")?;
+
+        let is_restart = data.exists();
+        if !is_restart {
+            let mut tool = Command::new(&self.java);
+            tool.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path()]);
+            tool.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(&file).args(format);
+            program::run(tool, Duration::from_secs(60)).await.context("formatting the broker's data folder")?;
+        }
+        let mut command = vec![OsString::from(&self.java)];
+        let options = ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+        command.extend(options.map(OsString::from));
+        command.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
+        // For the line that `answers` waits for.
+        command.push("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info".into());
+        command.extend(["-cp".into(), self.class_path().into(), "kafka.Kafka".into(), file.into()]);
+        Ok(command)
+    }
+}
+
+/// A broker that is its own controller.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    jars: Jars,
+    /// The port of a proxy before it.
+    proxy: Option<u16>,
+}
+
+impl Launch for Alone {
     fn name(&self) -> &'static str {
         "kafka-4.3.1"
     }
@@ -158,37 +254,13 @@ impl Launch for Jars {
     }
 
     fn ports(&self) -> usize {
-        2
+        if self.proxy.is_some() { 3 } else { 2 }
     }
 
     async fn command(&self, folder: &Path, ports: &[u16]) -> Result<Vec<OsString>> {
-        let &[port, controller] = ports else { bail!("a broker needs two ports") };
-        let settings = folder.join("server.properties");
-        let data = folder.join("data");
-        let listeners = format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}");
-        let mut lines: Vec<String> =
-            ROLES.iter().chain(SETTINGS).map(|(key, value)| format!("{key}={value}")).collect();
-        lines.push(format!("controller.quorum.bootstrap.servers=127.0.0.1:{controller}"));
-        lines.push(format!("listeners={listeners}"));
-        lines.push(format!("advertised.listeners={listeners}"));
-        lines.push(format!("log.dirs={}", data.display()));
-        std::fs::write(&settings, lines.join("\n")).context("writing the broker's settings")?;
-
-        let is_restart = data.exists();
-        if !is_restart {
-            let mut format = Command::new(&self.java);
-            format.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", &self.class_path()]);
-            format.args(["kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c"]).arg(&settings);
-            program::run(format, Duration::from_secs(60)).await.context("formatting the broker's data folder")?;
-        }
-        let mut command = vec![OsString::from(&self.java)];
-        let options = ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
-        command.extend(options.map(OsString::from));
-        command.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
-        // For the line that `answers` waits for.
-        command.push("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info".into());
-        command.extend(["-cp".into(), self.class_path().into(), "kafka.Kafka".into(), settings.into()]);
-        Ok(command)
+        let listeners = Listeners::new(ports, self.proxy)?;
+        let quorum = format!("controller.quorum.bootstrap.servers=127.0.0.1:{}", listeners.controller);
+        self.jars.broker(folder, listeners, SETTINGS.iter().copied(), &quorum, &["--standalone"]).await
     }
 
     async fn answers(&self, folder: &Path, port: u16) -> Result<()> {

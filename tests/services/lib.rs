@@ -11,6 +11,9 @@
 //! kind; it ends by itself seconds after the last of them, however that ended. Downloads are kept in
 //! `MUSTER_TEST_CACHE` (default: `muster-tests` in the user's cache folder).
 //!
+//! For tests that break things there are servers of one test alone, always from packages: [`Kafka::own`], three
+//! [`Brokers`], [`Registry::own`], [`Postgres::own`], and [`Toxiproxy`] for the network between.
+//!
 //! ```no_run
 //! # async fn story() -> anyhow::Result<()> {
 //! let Some(postgres) = services::postgres().await? else { return Ok(()) };
@@ -20,6 +23,7 @@
 //! # }
 //! ```
 
+mod brokers;
 mod cache;
 mod container;
 mod engine;
@@ -37,8 +41,12 @@ mod registry;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod toxiproxy;
 
+pub use brokers::Brokers;
 pub use kafka::{Kafka, OwnKafka, kafka};
+pub use ports::free_port;
 pub use postgres::{OwnPostgres, Postgres, TestDatabase, postgres};
-pub use registry::{Registry, registry};
+pub use registry::{OwnRegistry, Registry, registry};
 pub use survey::{Outlook, survey};
+pub use toxiproxy::{Proxy, Toxic, Toxiproxy};

@@ -27,6 +27,12 @@ pub(crate) fn free(count: usize) -> Result<Vec<u16>> {
     bail!("no free port on loopback between {} and {}", RANGE.start, RANGE.end)
 }
 
+/// A port that nobody listens on now, and that no outgoing connection takes: for a server of the test's own that is
+/// stopped and started again.
+pub fn free_port() -> Result<u16> {
+    Ok(free(1)?[0])
+}
+
 /// Whether something accepts connections there.
 pub(crate) async fn open(port: u16) -> Result<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

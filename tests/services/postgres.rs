@@ -88,6 +88,16 @@ impl OwnPostgres {
         local_url(self.server.port())
     }
 
+    /// Its port on loopback.
+    pub fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// What the server has printed.
+    pub fn log(&self) -> PathBuf {
+        self.server.log()
+    }
+
     /// Ends all its processes at once, in the middle of what they do.
     pub async fn kill(&self) -> Result<()> {
         self.server.signal("QUIT").await

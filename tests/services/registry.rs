@@ -17,9 +17,9 @@ use crate::container::{Container, Probe};
 use crate::engine::Engine;
 use crate::find::{self, Found};
 use crate::given::Variable;
-use crate::instance::Launch;
+use crate::instance::{Launch, Private};
 use crate::maven::Maven;
-use crate::missing::Missing;
+use crate::missing::{self, Missing};
 use crate::{cache, ports, program};
 
 const PARENT_POM: &str = include_str!("registry-parent-pom.xml");
@@ -51,6 +51,41 @@ impl Registry {
             Found::Started(lease) => format!("http://127.0.0.1:{}{BASE_PATH}", lease.port),
         }
     }
+
+    /// A registry for one test alone, to be killed and started at will, which keeps what it was given.
+    pub async fn own() -> Result<Option<OwnRegistry>> {
+        match Jar::fetch().await {
+            Ok(jar) => Ok(Some(OwnRegistry { server: Private::start(Jar { keeps: true, ..jar }).await? })),
+            Err(missing) => missing::without("schema registry that may be restarted", &missing, None),
+        }
+    }
+}
+
+/// A registry of one test alone. Ends within seconds of being dropped.
+pub struct OwnRegistry {
+    server: Private<Jar>,
+}
+
+impl OwnRegistry {
+    /// As [`Registry::url`]; the same after a restart.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}{BASE_PATH}", self.server.port())
+    }
+
+    /// What the registry has printed.
+    pub fn log(&self) -> PathBuf {
+        self.server.log()
+    }
+
+    /// Kills the registry outright.
+    pub async fn kill(&self) -> Result<()> {
+        self.server.signal("KILL").await
+    }
+
+    /// Starts the killed registry again, with the same port and data.
+    pub async fn restart(&self) -> Result<()> {
+        self.server.restart().await
+    }
 }
 
 /// The registry as a program of many jars.
@@ -58,6 +93,8 @@ impl Registry {
 pub(crate) struct Jar {
     java: PathBuf,
     jar: PathBuf,
+    /// Its data is in its folder; else in memory.
+    keeps: bool,
 }
 
 impl Jar {
@@ -72,7 +109,7 @@ impl Jar {
             Err(err) => Err(err),
         };
         match found {
-            Ok(jar) => Ok(Self { java: maven.java, jar }),
+            Ok(jar) => Ok(Self { java: maven.java, jar, keeps: false }),
             Err(err) => Err(Missing(format!("fetching it failed: {err:#}"))),
         }
     }
@@ -120,7 +157,7 @@ impl Launch for Jar {
         2
     }
 
-    async fn command(&self, _folder: &Path, ports: &[u16]) -> Result<Vec<OsString>> {
+    async fn command(&self, folder: &Path, ports: &[u16]) -> Result<Vec<OsString>> {
         let &[port, management] = ports else { bail!("a registry needs two ports") };
         let mut command = vec![OsString::from(&self.java)];
         let options = [
@@ -132,9 +169,14 @@ impl Launch for Jar {
             "-Dquarkus.management.host=127.0.0.1",
             "-Dapicurio.storage.kind=sql",
             "-Dapicurio.storage.sql.kind=h2",
-            "-Dapicurio.datasource.url=jdbc:h2:mem:registry_db",
         ];
         command.extend(options.map(OsString::from));
+        // Without a delay, what was acknowledged outlives the process.
+        let data = match self.keeps {
+            true => format!("file:{};WRITE_DELAY=0", folder.join("registry").display()),
+            false => "mem:registry_db".to_owned(),
+        };
+        command.push(format!("-Dapicurio.datasource.url=jdbc:h2:{data}").into());
         command.push(format!("-Dquarkus.http.port={port}").into());
         command.push(format!("-Dquarkus.management.port={management}").into());
         command.extend(["-jar".into(), self.jar.clone().into()]);

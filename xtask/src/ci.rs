@@ -20,10 +20,14 @@ const STEPS: &[Step] = &[
     ("tests", tests),
 ];
 
-/// Runs every step; the first that fails ends it.
-pub(crate) fn all() -> Result<()> {
+/// What takes long, in `ci --all`.
+const LONG: &[Step] = &[("long tests", long_tests)];
+
+/// Runs every step, or with `all` also those that take long; the first that fails ends it.
+pub(crate) fn run(all: bool) -> Result<()> {
     let mut took: Vec<String> = Vec::new();
-    for (name, step) in STEPS {
+    let long = if all { LONG } else { &[] };
+    for (name, step) in STEPS.iter().chain(long) {
         println!("==> {name}");
         let started = Instant::now();
         step().with_context(|| format!("{name}, after {}", seconds(started.elapsed())))?;
@@ -49,6 +53,13 @@ fn documents() -> Result<()> {
 /// The README's test command.
 fn tests() -> Result<()> {
     run::cargo_filtered(&["test", "--workspace"], is_telling)
+}
+
+/// The tests that are left out otherwise, one after the other: several clusters at once would be slower than they are patient.
+fn long_tests() -> Result<()> {
+    let tests = ["--test", "scenarios", "--test", "kafka_log"];
+    let arguments = [&["test", "--package", "e2e"], &tests[..], &["--", "--ignored", "--test-threads", "1"]].concat();
+    run::cargo_filtered(&arguments, is_telling)
 }
 
 /// Hundreds of tests that passed are counted in their binary's last line; what failed is shown whole.

@@ -1,10 +1,14 @@
 //! The same program with another configuration file: a real Kafka, a real registry, a real PostgreSQL.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use services::{OwnKafka, TestDatabase};
 
 use super::site::Parts;
@@ -48,6 +52,41 @@ pub fn log(kafka: &OwnKafka) -> String {
 /// The section of a registry.
 pub fn registry(url: &str) -> String {
     format!("[registry]\nurl = \"{url}\"")
+}
+
+/// The latest value of every key of a topic, as any consumer reads them; deleted keys are gone.
+pub fn latest(bootstrap: &str, topic: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "somebody-else")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()?;
+    tokio::task::block_in_place(|| {
+        let about = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
+        let partitions = about.topics().first().context("no such topic")?.partitions();
+        let mut all = TopicPartitionList::new();
+        for partition in partitions {
+            all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        }
+        consumer.assign(&all)?;
+        let mut held = BTreeMap::new();
+        let mut at_end = 0;
+        while at_end < partitions.len() {
+            match consumer.poll(Duration::from_secs(20)).context("the topic has no end")? {
+                Ok(message) => {
+                    let key = message.key().context("a key")?.to_vec();
+                    match message.payload() {
+                        Some(value) => drop(held.insert(key, value.to_vec())),
+                        None => drop(held.remove(&key)),
+                    }
+                }
+                Err(KafkaError::PartitionEOF(_)) => at_end += 1,
+                Err(error) => bail!(error),
+            }
+        }
+        Ok(held)
+    })
 }
 
 /// How many members a group has, as the broker says; none while they are being told their partitions.

@@ -131,11 +131,18 @@ impl Running {
         Ok(self.child.kill().await?)
     }
 
+    /// Sends a signal by its name.
+    pub async fn signal(&self, signal: &str) -> Result<()> {
+        let id = self.child.id().context("the process has ended already")?;
+        let done = Command::new("kill").args([&format!("-{signal}"), &id.to_string()]).status().await?;
+        ensure!(done.success(), "kill -{signal}");
+        Ok(())
+    }
+
     /// SIGTERM; answers the exit code and how long the process took to end.
     pub async fn terminate(mut self) -> Result<(i32, Duration)> {
         let began = std::time::Instant::now();
-        let id = self.child.id().context("the process has ended already")?;
-        ensure!(Command::new("kill").args(["-TERM", &id.to_string()]).status().await?.success(), "kill");
+        self.signal("TERM").await?;
         let status = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
         let status =
             status.with_context(|| format!("still there after 30 s:\n{}", self.printed().unwrap_or_default()))??;

@@ -17,6 +17,17 @@ pub enum Database {
     Postgres(String),
 }
 
+impl Database {
+    /// Whether a table has a row with this id.
+    pub async fn has(&self, table: &str, id: &str) -> Result<bool> {
+        ensure!(id.chars().all(|c| c.is_ascii_hexdigit() || c == '-'), "an id");
+        let mut connected = Connected::open(self).await?;
+        let found = connected.texts(format!("select cast(id as text) from {table} where id = '{id}'")).await;
+        connected.close().await?;
+        Ok(!found?.is_empty())
+    }
+}
+
 /// How a column's values are compared.
 #[derive(Clone, Copy)]
 enum Kind {

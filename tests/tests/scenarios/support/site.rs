@@ -1,6 +1,5 @@
 //! A place where the program runs: a folder, its configuration, and the commands a person would give there.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -46,8 +45,7 @@ impl Site {
     pub async fn new(parts: Parts) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("muster-e2e-").tempdir()?;
         let program = program::program().await?;
-        // Free until somebody else is quicker; nobody here is.
-        let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let http = services::free_port()?;
         let site = Self { folder, program, parts, http, started: AtomicU32::new(0) };
         site.set_key(API_KEY)?;
         site.configure(|text| text)?;
@@ -121,6 +119,12 @@ impl Site {
     pub fn start(&self) -> Result<Running> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         Running::start(&mut self.command(&["run"]), self.path(&format!("run-{number}.log")))
+    }
+
+    /// What its processes have printed, each in a file.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        let started = self.started.load(Ordering::Relaxed);
+        (0..started).map(|number| self.path(&format!("run-{number}.log"))).collect()
     }
 
     /// What the HTTP interface answers.
