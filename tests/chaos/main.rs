@@ -28,6 +28,10 @@ usage: cargo xtask chaos [OPTION VALUE]…
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let plan = match read(&arguments) {
         Ok(plan) => plan,
         Err(err) => {

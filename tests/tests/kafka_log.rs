@@ -7,4 +7,5 @@ mod kafka_log {
     pub mod restart;
     pub mod setting;
     mod suite;
+    mod three_brokers;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pipeline::log::kafka::KafkaLog;
+use pipeline::log::kafka::{KafkaLog, KafkaOptions};
 use pipeline::log::{Append, Headers, Log, NewTopic, TopicPartition};
 use pipeline::testing::log_suite::Harness;
 use rdkafka::ClientConfig;
@@ -15,19 +15,28 @@ use rdkafka::client::DefaultClientContext;
 
 use super::setting::{SOON, options};
 
-struct SharedKafka {
+/// A log on a cluster.
+pub struct OnKafka {
     bootstrap: String,
     log: Arc<KafkaLog>,
+    replication: u16,
 }
 
-async fn harness() -> Option<SharedKafka> {
+impl OnKafka {
+    /// On this cluster, with so many copies of each topic.
+    pub async fn connect(options: KafkaOptions, bootstrap: String, replication: u16) -> Self {
+        let log = Arc::new(KafkaLog::connect(options).await.unwrap());
+        Self { bootstrap, log, replication }
+    }
+}
+
+async fn harness() -> Option<OnKafka> {
     let bootstrap = services::kafka().await.unwrap()?.bootstrap();
-    let log = KafkaLog::connect(options(&bootstrap)).await.unwrap();
-    Some(SharedKafka { bootstrap, log: Arc::new(log) })
+    Some(OnKafka::connect(options(&bootstrap), bootstrap, 1).await)
 }
 
 #[async_trait]
-impl Harness for SharedKafka {
+impl Harness for OnKafka {
     async fn log(&self) -> Arc<dyn Log> {
         Arc::clone(&self.log) as Arc<dyn Log>
     }
@@ -37,7 +46,8 @@ impl Harness for SharedKafka {
             ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().unwrap();
         let wait = AdminOptions::new().operation_timeout(Some(SOON));
         admin.delete_topics(&[topic], &wait).await.unwrap();
-        let again = NewTopic { name: topic.to_owned(), partitions, replication: 1, settings: BTreeMap::new() };
+        let again =
+            NewTopic { name: topic.to_owned(), partitions, replication: self.replication, settings: BTreeMap::new() };
         // The name is free a moment after the answer.
         loop {
             self.log.create(std::slice::from_ref(&again)).await.unwrap();
@@ -71,6 +81,10 @@ impl Harness for SharedKafka {
             ("delete.retention.ms", "100"),
         ];
         settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    fn replication(&self) -> u16 {
+        self.replication
     }
 
     fn patience(&self) -> Duration {

@@ -57,6 +57,11 @@ pub trait Harness: Send + Sync {
         settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
+    /// How many copies the topics have that the suite creates.
+    fn replication(&self) -> u16 {
+        1
+    }
+
     /// How many records the log has fetched for its readers so far, handed out or not; `None`: it can't say.
     fn fetched(&self) -> Option<u64> {
         None
@@ -83,7 +88,7 @@ pub(crate) async fn topic(harness: &dyn Harness, partitions: u32) -> Arc<str> {
 
 pub(crate) async fn topic_with(harness: &dyn Harness, partitions: u32, settings: BTreeMap<String, String>) -> Arc<str> {
     let name = format!("suite-{}", uuid::Uuid::new_v4());
-    let topic = NewTopic { name: name.clone(), partitions, replication: 1, settings };
+    let topic = NewTopic { name: name.clone(), partitions, replication: harness.replication(), settings };
     harness.log().await.create(&[topic]).await.expect("the topic is created");
     name.into()
 }
@@ -185,12 +190,14 @@ pub(crate) fn cannot(what: &str) {
     eprintln!("not tested: this log can't {what} on request");
 }
 
-/// Makes one test of each named behaviour. `$harness` is a future of a [`Harness`], made anew for each.
+/// Makes one test of each named behaviour. `$harness` is a future of a [`Harness`], made anew for each. `[ignore = "why"]`
+/// leaves them out unless they are asked for.
 #[macro_export]
 macro_rules! log_suite_tests {
-    ($harness:expr; $part:ident: $($behaviour:ident)*) => {
+    ([$($ignore:meta)?] $harness:expr; $part:ident: $($behaviour:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            $(#[$ignore])?
             async fn $behaviour() {
                 let harness = $harness.await;
                 $crate::testing::log_suite::$part::$behaviour(&harness).await;
@@ -202,8 +209,8 @@ macro_rules! log_suite_tests {
 /// Tests of the part `core`.
 #[macro_export]
 macro_rules! core_log_tests {
-    ($harness:expr) => {
-        $crate::log_suite_tests! { $harness; core:
+    ([$($ignore:meta)?] $harness:expr) => {
+        $crate::log_suite_tests! { [$($ignore)?] $harness; core:
             order_is_kept_per_key
             offsets_come_in_the_order_given
             what_was_acknowledged_is_there_after_a_restart
@@ -232,13 +239,14 @@ macro_rules! core_log_tests {
             claims_are_settled_by_their_offsets
         }
     };
+    ($harness:expr) => { $crate::core_log_tests! { [] $harness } };
 }
 
 /// Tests of the part `groups`.
 #[macro_export]
 macro_rules! group_log_tests {
-    ($harness:expr) => {
-        $crate::log_suite_tests! { $harness; groups:
+    ([$($ignore:meta)?] $harness:expr) => {
+        $crate::log_suite_tests! { [$($ignore)?] $harness; groups:
             members_hold_the_same_partitions_in_every_topic
             a_batch_in_flight_survives_a_rebalance
             a_commit_inside_revocation_counts
@@ -247,4 +255,5 @@ macro_rules! group_log_tests {
             others_take_over_from_the_commit_after_a_crash
         }
     };
+    ($harness:expr) => { $crate::group_log_tests! { [] $harness } };
 }

@@ -158,7 +158,7 @@ pub async fn creating_again_changes_nothing(harness: &dyn Harness) {
     let named = |name: &str, partitions| NewTopic {
         name: name.to_owned(),
         partitions,
-        replication: 1,
+        replication: harness.replication(),
         settings: harness.compacting(),
     };
     let new = group();

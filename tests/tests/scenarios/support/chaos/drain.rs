@@ -42,13 +42,13 @@ impl World {
             })
             .await?;
         }
-        let before = Register::versions(&self.register()).await?;
+        let before: BTreeSet<String> = Register::versions(&self.register()).await?.into_iter().collect();
         let answer = self.sites[0].ask(&["sync", "ats", "--full"]).await?;
         ensure!(answer["done"] == true, "the full reading failed: {answer:#}");
         let register = Register::read(&self.register()).await?;
         expected.compare(&register)?;
         let after = Register::versions(&self.register()).await?;
-        let written: Vec<&String> = after.iter().filter(|row| !before.contains(row)).collect();
+        let written: Vec<&String> = after.iter().filter(|row| !before.contains(*row)).collect();
         ensure!(written.is_empty(), "the full reading wrote {} rows again, {:?} …", written.len(), written.first());
         self.within("the dead letters are the planned ones", async |world: &Self| world.letters_are_as_planned())
             .await?;
