@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(err) => {
-            eprintln!("FINDING: {err:#}");
+            eprintln!("error: {err:#}");
             ExitCode::FAILURE
         }
     }

@@ -194,10 +194,19 @@ pub(crate) fn cannot(what: &str) {
 /// leaves them out unless they are asked for.
 #[macro_export]
 macro_rules! log_suite_tests {
-    ([$($ignore:meta)?] $harness:expr; $part:ident: $($behaviour:ident)*) => {
+    ([] $harness:expr; $part:ident: $($behaviour:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            $(#[$ignore])?
+            async fn $behaviour() {
+                let harness = $harness.await;
+                $crate::testing::log_suite::$part::$behaviour(&harness).await;
+            }
+        )*
+    };
+    ([$ignore:meta] $harness:expr; $part:ident: $($behaviour:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[$ignore]
             async fn $behaviour() {
                 let harness = $harness.await;
                 $crate::testing::log_suite::$part::$behaviour(&harness).await;
@@ -209,8 +218,8 @@ macro_rules! log_suite_tests {
 /// Tests of the part `core`.
 #[macro_export]
 macro_rules! core_log_tests {
-    ([$($ignore:meta)?] $harness:expr) => {
-        $crate::log_suite_tests! { [$($ignore)?] $harness; core:
+    ([$($ignore:tt)*] $harness:expr) => {
+        $crate::log_suite_tests! { [$($ignore)*] $harness; core:
             order_is_kept_per_key
             offsets_come_in_the_order_given
             what_was_acknowledged_is_there_after_a_restart
@@ -245,8 +254,8 @@ macro_rules! core_log_tests {
 /// Tests of the part `groups`.
 #[macro_export]
 macro_rules! group_log_tests {
-    ([$($ignore:meta)?] $harness:expr) => {
-        $crate::log_suite_tests! { [$($ignore)?] $harness; groups:
+    ([$($ignore:tt)*] $harness:expr) => {
+        $crate::log_suite_tests! { [$($ignore)*] $harness; groups:
             members_hold_the_same_partitions_in_every_topic
             a_batch_in_flight_survives_a_rebalance
             a_commit_inside_revocation_counts

@@ -71,7 +71,7 @@ pub async fn run(plan: &Plan) -> Result<Option<Summary>> {
         Err(failure) => {
             let kept = world.keep_logs(plan.logs.as_deref()).await;
             let kept = kept.map_or_else(|err| format!("the logs are lost: {err:#}"), |kept| kept.join("\n  "));
-            Err(failure.context(format!("repeat it: cargo xtask chaos {}\nlogs:\n  {kept}", plan.arguments())))
+            Err(failure.context(format!("FINDING; repeat it: cargo xtask chaos {}\nlogs:\n  {kept}", plan.arguments())))
         }
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use services::Toxic;
 
-/// A process that isn't heard of for so long loses its partitions.
-pub const SESSION: Duration = Duration::from_secs(2);
+/// A process that isn't heard of for so long loses its partitions. Shorter than that, a busy machine is taken for a dead
+/// process all the time, and nobody gets anywhere.
+pub const SESSION: Duration = Duration::from_secs(4);
 
 /// A run of many rounds.
 #[derive(Clone, Debug)]
@@ -204,16 +205,16 @@ impl Round {
         let lasts = match &fault {
             // Started again at once, or only when others may have taken over.
             Fault::Kill(_) if rng.u32(0..4) > 0 => 0,
-            Fault::Kill(_) => rng.u64(500..4_000),
-            Fault::Stall(_) if rng.u32(0..5) == 0 => rng.u64(200..1_500),
-            Fault::Stall(_) => rng.u64(2_500..6_500),
+            Fault::Kill(_) => rng.u64(500..6_000),
+            Fault::Stall(_) if rng.u32(0..5) == 0 => rng.u64(200..3_500),
+            Fault::Stall(_) => rng.u64(4_500..8_500),
             Fault::Network(..) => rng.u64(300..5_000),
             Fault::Broker(_) | Fault::Leader(_) | Fault::Database | Fault::Registry => rng.u64(0..3_000),
         };
         let busy = matches!(fault, Fault::Kill(_) | Fault::Stall(_));
         let also_killed = (!busy && rng.u32(0..4) == 0)
             .then(|| (rng.usize(..choice.processes), Duration::from_millis(rng.u64(0..=lasts))));
-        let then = [Then::GoOn, Then::Answers, Then::Progress][rng.usize(..3)];
+        let then = [Then::GoOn, Then::GoOn, Then::Answers, Then::Progress][rng.usize(..4)];
         Self { seed, after, fault, lasts: Duration::from_millis(lasts), also_killed, then }
     }
 }
