@@ -169,6 +169,9 @@ impl Launch for Jar {
             "-Dquarkus.management.host=127.0.0.1",
             "-Dapicurio.storage.kind=sql",
             "-Dapicurio.storage.sql.kind=h2",
+            // Twenty by default, all opened at the start: on a busy machine it then gives up.
+            "-Dapicurio.datasource.jdbc.initial-size=1",
+            "-Dapicurio.datasource.jdbc.min-size=1",
         ];
         command.extend(options.map(OsString::from));
         // Without a delay, what was acknowledged outlives the process.

@@ -61,7 +61,7 @@ impl World {
                 return Ok(Fault::Broker(broker));
             }
             Fault::Database => self.database.kill().await?,
-            Fault::Registry => self.registry.kill().await?,
+            Fault::Registry => self.registry()?.kill().await?,
             Fault::Network(way, toxic) => {
                 self.network.as_ref().context("there is no proxy")?.poison(*way, *toxic).await?;
             }
@@ -76,7 +76,7 @@ impl World {
             Fault::Broker(broker) => self.brokers.restart(*broker).await,
             Fault::Leader(_) => Ok(()),
             Fault::Database => self.database.restart().await,
-            Fault::Registry => self.registry.restart().await,
+            Fault::Registry => self.registry()?.restart().await,
             Fault::Network(way, _) => self.network.as_ref().context("there is no proxy")?.heal(*way).await,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use services::{OwnPostgres, OwnRegistry, Postgres, Registry, Toxiproxy};
 use simulators::ats::Ats;
 use simulators::server::Server;
@@ -17,13 +17,35 @@ use super::clerk::Clerk;
 use super::network::Network;
 use super::plan::{Kind, Plan, SESSION};
 
+/// The registry: our own where it is to be killed, else the one that all tests share, which is there sooner.
+enum Schemas {
+    Own(OwnRegistry),
+    Shared(Registry),
+}
+
+impl Schemas {
+    async fn find(plan: &Plan) -> Result<Option<Self>> {
+        Ok(match plan.kinds.contains(&Kind::Registry) {
+            true => Registry::own().await?.map(Self::Own),
+            false => services::registry().await?.map(Self::Shared),
+        })
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Own(registry) => registry.url(),
+            Self::Shared(registry) => registry.url(),
+        }
+    }
+}
+
 /// Everything that can be broken, and what must come out.
 pub struct World {
     pub(super) ats: Ats,
     server: Server,
     pub(super) clerk: Clerk,
     pub(super) brokers: Cluster,
-    pub(super) registry: OwnRegistry,
+    registry: Schemas,
     pub(super) database: OwnPostgres,
     pub(super) network: Option<Network>,
     pub(super) sites: Vec<Site>,
@@ -43,7 +65,7 @@ impl World {
             before_brokers.push(services::free_port()?);
         }
         let proxies = toxiproxy.is_some().then_some(&before_brokers[..]);
-        let services = tokio::try_join!(Cluster::own(plan.brokers, proxies), Registry::own(), Postgres::own())?;
+        let services = tokio::try_join!(Cluster::own(plan.brokers, proxies), Schemas::find(plan), Postgres::own())?;
         let (Some(brokers), Some(registry), Some(database)) = services else { return Ok(None) };
         let (ats, server) = recruiters(plan.applicants)?;
         let network = match toxiproxy {
@@ -95,6 +117,14 @@ impl World {
         // A few planted records in a small batch don't mean that the configuration is wrong.
         let more = format!("{}\n[rejects]\ncount = 100000\nshare = 1.0", registry(&self.registry.url()));
         Parts { ats: format!("http://127.0.0.1:{system}"), log, database: Some(url), more }
+    }
+
+    /// The registry that may be killed.
+    pub(super) fn registry(&self) -> Result<&OwnRegistry> {
+        match &self.registry {
+            Schemas::Own(registry) => Ok(registry),
+            Schemas::Shared(_) => bail!("the registry is others', too"),
+        }
     }
 
     /// The kinds of fault that can be had here.
@@ -174,7 +204,9 @@ impl World {
             files.extend(site.logs().into_iter().map(|log| (format!("process-{number}-{}", name(&log)), log)));
         }
         files.extend(self.brokers.logs().into_iter().enumerate().map(|(n, log)| (format!("broker-{n}.log"), log)));
-        files.push(("registry.log".into(), self.registry.log()));
+        if let Schemas::Own(registry) = &self.registry {
+            files.push(("registry.log".into(), registry.log()));
+        }
         files.push(("database.log".into(), self.database.log()));
         let mut kept = Vec::new();
         for (name, from) in files {
