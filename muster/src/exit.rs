@@ -29,7 +29,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         }
         let unreachable = matches!(cause.downcast_ref(), Some(LogError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(StateError::Log(LogError::Unavailable { .. })))
-            || matches!(cause.downcast_ref(), Some(SinkError::Unavailable { .. }))
+            || matches!(cause.downcast_ref(), Some(SinkError::Unavailable { .. } | SinkError::Contended { .. }))
             || matches!(cause.downcast_ref(), Some(SourceError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(RegistryError::Unavailable { .. }))
             || cause.downcast_ref::<RunError>().is_some_and(|error| error.can_pass().is_some());

@@ -159,6 +159,14 @@ pub enum SinkError {
         /// How long it asked us to wait.
         retry_after: Option<Duration>,
     },
+    /// Another transaction was in the way, and nothing was applied: try the same batch again soon.
+    #[error("{sink}: another transaction was in the way: {reason}")]
+    Contended {
+        /// Whose target.
+        sink: String,
+        /// What came back, without contents.
+        reason: String,
+    },
     /// A person must act.
     #[error("{sink} refused: {reason} ({hint})")]
     Refused {

@@ -109,6 +109,23 @@ async fn a_target_that_is_away_is_waited_for() {
     world.drive(running).await.unwrap().unwrap();
 }
 
+/// Fails when contention is taken for a target that is away: the breaker opens, and the waits are a hundred times as long.
+#[tokio::test]
+async fn another_transaction_in_the_way_is_gone_in_milliseconds() {
+    let world = World::new().await;
+    given(&world, vec![put(&reason("r1", "a"))]).await;
+    let target = Target::new(&world.clock);
+    target.meets([Trouble::Contended; 8]);
+    let began = world.clock.now();
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    let running = follow(task(&target, &[TOPIC]), &process, &stop);
+    world.until(async || target.keys(TOPIC) == ["r1"]).await;
+    assert!((world.clock.now() - began).num_seconds() < 5, "{}", world.clock.now() - began);
+    stop.cancel();
+    world.drive(running).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_stop_while_the_target_is_away_ends_promptly_and_loses_nothing() {
     let world = World::new().await;

@@ -79,7 +79,7 @@ impl RunError {
             Self::Source(SourceError::Unavailable { .. }) | Self::Sink(SinkError::Unavailable { .. }) => {
                 Some(Kind::Unavailable)
             }
-            Self::Sink(SinkError::Fenced { .. }) => Some(Kind::Contended),
+            Self::Sink(SinkError::Fenced { .. } | SinkError::Contended { .. }) => Some(Kind::Contended),
             Self::Log(error) | Self::State(StateError::Log(error)) | Self::Letters(LetterError::Log(error)) => {
                 of_log(error)
             }

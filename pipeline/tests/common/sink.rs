@@ -34,6 +34,8 @@ pub struct Row {
 pub enum Trouble {
     /// Nothing is written.
     Away,
+    /// Another transaction is in the way; nothing is written.
+    Contended,
     /// Everything is written, and the answer is lost.
     LostAnswer,
     /// Another owner comes in between.
@@ -296,6 +298,9 @@ impl Target {
         let trouble = state.troubles.pop_front();
         if trouble == Some(Trouble::Away) {
             return Err(away());
+        }
+        if trouble == Some(Trouble::Contended) {
+            return Err(SinkError::Contended { sink: "target".into(), reason: "deadlock".into() });
         }
         if trouble == Some(Trouble::Fenced) {
             let at = batch.parts[0].of.at();

@@ -89,32 +89,39 @@ impl Loop<'_> {
                 }
                 Err(error) => error,
             };
-            match error {
+            let now = self.runtime.clock.now();
+            let failure = match &error {
                 SinkError::Rejected(rejected) => {
                     // The target is well, the records aren't.
                     self.breaker.succeeded();
-                    counts.rejected += self.set_aside(&mut batch, &rejected, of).await?;
+                    counts.rejected += self.set_aside(&mut batch, rejected, of).await?;
+                    continue;
                 }
                 SinkError::Unavailable { retry_after, .. } => {
-                    let now = self.runtime.clock.now();
                     self.breaker.failed(now);
-                    self.runtime.health.waiting(&self.task.name, &error.to_string(), now);
-                    metrics::counter!(telemetry::RETRIES, "component" => self.task.name.to_string()).increment(1);
-                    match retries.failed(&Failure { kind: Kind::Unavailable, retry_after }, now) {
-                        Action::Stop { .. } => return Err(error.into()),
-                        Action::Retry { after } => {
-                            let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                            tracing::warn!(sink = &*self.task.name, attempt = retries.failures(), wait_ms, error = %error,
-                                "sink unavailable, trying again");
-                            tokio::select! {
-                                biased;
-                                () = stop.cancelled() => return Ok(None),
-                                () = self.runtime.clock.sleep(after) => {}
-                            }
-                        }
-                    }
+                    Failure { kind: Kind::Unavailable, retry_after: *retry_after }
+                }
+                // It answers: it is well.
+                SinkError::Contended { .. } => {
+                    self.breaker.succeeded();
+                    Failure::from(Kind::Contended)
                 }
                 SinkError::Refused { .. } | SinkError::Fenced { .. } => return Err(error.into()),
+            };
+            self.runtime.health.waiting(&self.task.name, &error.to_string(), now);
+            metrics::counter!(telemetry::RETRIES, "component" => self.task.name.to_string()).increment(1);
+            match retries.failed(&failure, now) {
+                Action::Stop { .. } => return Err(error.into()),
+                Action::Retry { after } => {
+                    let wait_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                    tracing::warn!(sink = &*self.task.name, attempt = retries.failures(), wait_ms, error = %error,
+                        "sink unavailable, trying again");
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return Ok(None),
+                        () = self.runtime.clock.sleep(after) => {}
+                    }
+                }
             }
         }
     }
@@ -212,7 +219,7 @@ impl Loop<'_> {
         let tried = match self.task.sink.retry_parked().await {
             Ok(tried) => tried,
             // The next batch finds out how long to wait.
-            Err(SinkError::Unavailable { .. }) => return Ok(()),
+            Err(SinkError::Unavailable { .. } | SinkError::Contended { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         if !tried.expired.is_empty() {

@@ -70,7 +70,9 @@ impl Loop<'_> {
                 let reason = rejected.first().map(|r| r.reason.to_string()).unwrap_or_default();
                 return Ok(refused(format!("dead letter {id} still can't be delivered: {reason}")));
             }
-            Err(SinkError::Unavailable { .. }) if !stop.is_cancelled() => return Ok(None),
+            Err(SinkError::Unavailable { .. } | SinkError::Contended { .. }) if !stop.is_cancelled() => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
         let counts = Counts { read: 1, ..applied.counts };
