@@ -239,5 +239,8 @@ pub enum Simulated {
         /// Change so many applicants every second.
         #[arg(long, default_value_t = 0)]
         changes: u32,
+        /// Serve so many applicants a second at most, to everybody together.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        pace: Option<u32>,
     },
 }

@@ -167,6 +167,16 @@ async fn the_log_tells_how_many_requests_ran_at_once() {
 }
 
 #[tokio::test]
+async fn applicants_come_no_faster_than_the_pace_and_masters_dont_count() {
+    let site = site(AtsOptions { pace: Some(200), ..few(150) });
+    let began = std::time::Instant::now();
+    site.get("/milestones").await;
+    assert_eq!(site.pass("").await.len(), 150);
+    // The first page goes at once, and the last of three pages of 50 after the two before it.
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn rows_that_are_wrong_are_served_as_they_are() {
     let site = site(few(60));
     let id = ids(&site.ats.applicants())[10].clone();

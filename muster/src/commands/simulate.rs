@@ -17,13 +17,14 @@ const LARGEST_FEED: u64 = 256 << 20;
 
 /// Serves until told to stop.
 pub async fn run(system: &Simulated) -> Result<u8> {
-    let Simulated::Ats { port, applicants, seed, api_key, feed, changes } = system;
+    let Simulated::Ats { port, applicants, seed, api_key, feed, changes, pace } = system;
     let options = AtsOptions {
         seed: *seed,
         applicants: *applicants as usize,
         api_key: api_key.clone(),
         now: Utc::now(),
         ticking: true,
+        pace: *pace,
         ..AtsOptions::default()
     };
     let ats = match feed {

@@ -44,31 +44,36 @@ async fn answer(
         let reason = if key.is_some() { "Unknown ApiKey" } else { "ApiKey is missing" };
         return message(StatusCode::UNAUTHORIZED, reason);
     }
-    let rows = match rows(&ats, endpoint, &uri) {
+    let (rows, applicants) = match rows(&ats, endpoint, &uri) {
         Ok(rows) => rows,
         Err((status, reason)) => return message(status, &reason),
     };
+    let wait = ats.turn(applicants);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     match &fault {
         Some(fault) => spoil::spoil(fault, rows),
         None => json_text(rows),
     }
 }
 
-/// The rows as the text of a JSON array, or the status and reason of a refusal.
-fn rows(ats: &Ats, endpoint: Endpoint, uri: &Uri) -> Result<String, (StatusCode, String)> {
+/// The rows as the text of a JSON array, and how many applicants it holds; or the status and reason of a refusal.
+fn rows(ats: &Ats, endpoint: Endpoint, uri: &Uri) -> Result<(String, usize), (StatusCode, String)> {
     if endpoint == Endpoint::Applicants {
         let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
         let parameters = Query::<Vec<(String, String)>>::try_from_uri(uri);
         let Query(parameters) = parameters.map_err(|_| bad("The query can't be read".to_owned()))?;
         let query = query::parse(&parameters, ats.options().max_page).map_err(bad)?;
-        return Ok(format!("[{}]", ats.state().page(&query).join(",")));
+        let page = ats.state().page(&query);
+        return Ok((format!("[{}]", page.join(",")), page.len()));
     }
     let state = ats.state();
     let Some(list) = state.masters().list(endpoint) else {
         // Departments are no longer served (ATS contract).
         return Err((StatusCode::NOT_FOUND, "Not found".to_owned()));
     };
-    Ok(format!("[{}]", list.iter().map(Value::to_string).collect::<Vec<_>>().join(",")))
+    Ok((format!("[{}]", list.iter().map(Value::to_string).collect::<Vec<_>>().join(",")), 0))
 }
 
 /// 200 with this text, said to be JSON.

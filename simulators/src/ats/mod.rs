@@ -26,6 +26,7 @@ mod state;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
@@ -51,6 +52,8 @@ struct Shared {
     state: Mutex<State>,
     faults: Mutex<Faults>,
     log: Mutex<RequestLog>,
+    /// When the next applicants may be served, where there is a pace.
+    turn: Mutex<Option<Instant>>,
 }
 
 /// The contradictions that were planted in the generated feed and are still in it. There are no others.
@@ -78,7 +81,13 @@ impl Ats {
     }
 
     fn with(options: AtsOptions, state: State) -> Ats {
-        Ats(Arc::new(Shared { options, state: Mutex::new(state), faults: Mutex::default(), log: Mutex::default() }))
+        Ats(Arc::new(Shared {
+            options,
+            state: Mutex::new(state),
+            faults: Mutex::default(),
+            log: Mutex::default(),
+            turn: Mutex::default(),
+        }))
     }
 
     /// Listens on `addr` (port 0: any free one) until the server is stopped or dropped. What happened to the data
@@ -224,6 +233,16 @@ impl Ats {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0.state)
+    }
+
+    /// How long so many applicants must wait so that all together come at the [pace](AtsOptions::pace).
+    fn turn(&self, applicants: usize) -> Duration {
+        let Some(pace) = self.0.options.pace.filter(|_| applicants > 0) else { return Duration::ZERO };
+        let now = Instant::now();
+        let mut turn = lock(&self.0.turn);
+        let at = turn.map_or(now, |turn| turn.max(now));
+        *turn = Some(at + Duration::from_secs_f64(applicants as f64 / f64::from(pace.max(1))));
+        at - now
     }
 
     fn take_fault(&self, endpoint: Endpoint) -> Option<Fault> {

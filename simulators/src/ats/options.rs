@@ -30,6 +30,8 @@ pub struct AtsOptions {
     pub drift: Option<Drift>,
     /// How long every answer takes. At zero requests rarely overlap, so `in_flight` of the log stays low.
     pub latency: Duration,
+    /// Serves so many applicants a second at most, to everybody together; `None`: as fast as it can.
+    pub pace: Option<u32>,
 }
 
 impl Default for AtsOptions {
@@ -47,6 +49,7 @@ impl Default for AtsOptions {
             oddities: true,
             drift: None,
             latency: Duration::ZERO,
+            pace: None,
         }
     }
 }
