@@ -4,7 +4,7 @@ use pipeline::config::Scalar;
 use schemas::{Date, Item, Kind, LocalTimestamp, Timestamp, Value};
 use serde_json::{Map, Value as Json, json};
 
-/// A value as databases take it. Dates, times, decimals and JSON are text in their ISO or canonical form.
+/// A value as databases take it. Decimals and JSON are text in their canonical form.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
     Null,
@@ -13,6 +13,9 @@ pub(super) enum Cell {
     Real(f64),
     Text(String),
     Blob(Vec<u8>),
+    Date(Date),
+    Timestamp(Timestamp),
+    LocalTimestamp(LocalTimestamp),
 }
 
 /// What a column is made for.
@@ -65,9 +68,9 @@ impl Cell {
             Value::Double(x) => Self::Real(*x),
             Value::String(text) => Self::Text((*text).to_owned()),
             Value::Bytes(bytes) => Self::Blob(bytes.to_vec()),
-            Value::Date(days) => Self::Text(Date(*days).to_string()),
-            Value::Timestamp { micros } => Self::Text(Timestamp(*micros).to_string()),
-            Value::LocalTimestamp { micros } => Self::Text(LocalTimestamp(*micros).to_string()),
+            Value::Date(days) => Self::Date(Date(*days)),
+            Value::Timestamp { micros } => Self::Timestamp(Timestamp(*micros)),
+            Value::LocalTimestamp { micros } => Self::LocalTimestamp(LocalTimestamp(*micros)),
             Value::Decimal(decimal) => Self::Text(decimal.to_string()),
             Value::Array(_) | Value::Map(_) | Value::Record(_) => Self::Text(json_of(kind, value).to_string()),
         }
@@ -82,6 +85,10 @@ impl Cell {
             Self::Real(x) => x.to_string(),
             Self::Text(text) => text.clone(),
             Self::Blob(bytes) => hex(bytes),
+            // ISO, as every database reads them.
+            Self::Date(day) => day.to_string(),
+            Self::Timestamp(moment) => moment.to_string(),
+            Self::LocalTimestamp(time) => time.to_string(),
         })
     }
 }

@@ -7,12 +7,13 @@ use pipeline::log::TopicPartition;
 use pipeline::processor::Payload;
 use pipeline::reject::Reason;
 use pipeline::sink::{Delivery, Rejected};
-use schemas::{Reader, Schema};
+use schemas::{Key, Reader, Schema};
 
 use super::cell::Cell;
 use super::failure::reason;
-use super::table::{Table, Tables};
-use super::transaction::{Database, Item, Parked};
+use super::table::{GONE, Table, Tables};
+use super::transaction::{Database, HeldRow, Item, Parked};
+use super::write::{Judged, Keyed};
 
 /// Decodes with readers that are resolved once per writer schema.
 #[derive(Default)]
@@ -40,17 +41,51 @@ pub(super) struct Arrival<'a> {
     pub(super) forced: bool,
 }
 
+impl Keyed for Arrival<'_> {
+    fn key(&self) -> &Key {
+        &self.delivery.key
+    }
+}
+
+impl Judged for Arrival<'_> {
+    fn tag(&self) -> usize {
+        self.tag
+    }
+
+    fn table(&self) -> usize {
+        self.place
+    }
+
+    fn version(&self) -> i64 {
+        self.delivery.version.0
+    }
+
+    fn forced(&self) -> bool {
+        self.forced
+    }
+
+    fn is_same(&self, held: &HeldRow) -> bool {
+        match &self.delivery.payload {
+            Some(_) => held.hash.is_some() && held.hash == self.delivery.hash.map(|hash| hash.to_string()),
+            None => held.hash.as_deref() == Some(GONE),
+        }
+    }
+}
+
+/// Why a key can't even be asked for.
+pub(super) fn unusable_key(key: &Key, database: &dyn Database) -> Option<Reason> {
+    let why = database.unwritable(key.as_str())?;
+    Some(Reason::new("value_refused", format!("the key {why}")))
+}
+
 impl Decoder {
     /// The row of a delivery, or why there can be none.
-    pub(super) fn item(&self, tables: &Tables, arrival: Arrival<'_>, database: &dyn Database) -> Result<Item, Reason> {
-        let Arrival { tag, place, partition, delivery, forced } = arrival;
+    pub(super) fn item(&self, tables: &Tables, arrival: &Arrival<'_>, database: &dyn Database) -> Result<Item, Reason> {
+        let Arrival { tag, place, partition, delivery, forced } = *arrival;
         let cells = match &delivery.payload {
             Some(payload) => Some(self.cells(&tables.0[place], place, payload, database)?),
             None => None,
         };
-        if let Some(why) = database.unwritable(delivery.key.as_str()) {
-            return Err(Reason::new("value_refused", format!("the key {why}")));
-        }
         Ok(Item {
             tag,
             table: place,

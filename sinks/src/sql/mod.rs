@@ -180,7 +180,7 @@ impl SqlSink {
     fn stop(&self, failure: Failure) -> SinkError {
         match failure {
             Failure::Stop(error) => error,
-            Failure::Again(reason) => self.errors.unavailable(reason),
+            Failure::Again(reason) => SinkError::Contended { sink: self.errors.sink.clone(), reason },
             Failure::Data(Fault { text, .. }) => self.errors.refused(text, "run `muster plan`"),
         }
     }

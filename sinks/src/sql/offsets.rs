@@ -5,7 +5,7 @@ use pipeline::log::Offset;
 use pipeline::sink::{Part, SinkError};
 
 use super::failure::Failure;
-use super::transaction::{OffsetRow, Transaction};
+use super::transaction::{OffsetRow, Step, Transaction};
 
 /// Whether a part is still to be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,15 +16,28 @@ pub(super) enum Claim {
     Written,
 }
 
-/// Compares and sets the offset of a part. The time is the target's.
-pub(super) async fn claim(tx: &mut dyn Transaction, part: &Part) -> Result<Claim, Failure> {
-    let at = part.of.at();
+/// Compares and sets the offsets of parts, each of another partition. The time is the target's.
+pub(super) async fn claim_all(tx: &mut dyn Transaction, parts: &[Part]) -> Result<Vec<Claim>, Failure> {
+    let steps: Vec<Step> = parts.iter().map(step).collect();
+    let moved = tx.advance(&steps).await?;
+    let mut claims = Vec::with_capacity(parts.len());
+    for (part, step) in parts.iter().zip(steps) {
+        let is_moved = moved.contains(&step.at);
+        claims.push(if is_moved { Claim::Ours } else { look_at(tx, part, step).await? });
+    }
+    Ok(claims)
+}
+
+fn step(part: &Part) -> Step {
     let Incarnation(incarnation) = part.of.incarnation.clone();
     let Offset(next) = part.next;
     let to = OffsetRow { incarnation, next, epoch: part.of.epoch.0, at_ms: 0, sweeping: part.sweeping };
-    if tx.advance(&at, part.expected.0, &to).await? {
-        return Ok(Claim::Ours);
-    }
+    Step { at: part.of.at(), expected: part.expected.0, to }
+}
+
+/// What it means that the offset didn't stand where it was expected.
+async fn look_at(tx: &mut dyn Transaction, part: &Part, step: Step) -> Result<Claim, Failure> {
+    let Step { at, to, .. } = step;
     let fenced = || Failure::Stop(SinkError::Fenced { at: at.clone() });
     let row = tx.offset(&at).await?.ok_or_else(fenced)?;
     if row.epoch != to.epoch {

@@ -53,7 +53,7 @@ pub(super) async fn load(
                 payload,
             };
             let (partition, forced) = (row.partition, row.forced);
-            decoder.item(tables, Arrival { tag, place, partition, delivery: &delivery, forced }, database)
+            decoder.item(tables, &Arrival { tag, place, partition, delivery: &delivery, forced }, database)
         });
         match item {
             Ok(item) => {

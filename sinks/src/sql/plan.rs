@@ -47,6 +47,8 @@ impl std::fmt::Display for Refusal {
 pub(super) struct Catalog {
     /// How many of Muster's own migrations have been carried out.
     pub(super) migrations: usize,
+    /// Whether we may make temporary tables.
+    pub(super) temporary: bool,
     pub(super) tables: BTreeMap<String, ExistingTable>,
 }
 
@@ -147,7 +149,10 @@ fn literal_type(value: &super::cell::Cell, dialect: &dyn Dialect) -> String {
         Cell::Bool(_) => Shape::Bool,
         Cell::Int(_) => Shape::Long,
         Cell::Real(_) => Shape::Double,
-        Cell::Null | Cell::Text(_) | Cell::Blob(_) => Shape::Text,
+        // A setting can be nothing else.
+        Cell::Null | Cell::Text(_) | Cell::Blob(_) | Cell::Date(_) | Cell::Timestamp(_) | Cell::LocalTimestamp(_) => {
+            Shape::Text
+        }
     })
 }
 

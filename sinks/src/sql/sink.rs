@@ -1,6 +1,6 @@
 //! The trait's methods: batches in, transactions out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,19 +10,15 @@ use pipeline::ledger::Counts;
 use pipeline::log::TopicPartition;
 use pipeline::sink::{Applied, Assigned, Batch, Held, Rejected, Resume, Sink, SinkError, Unparked};
 use schemas::Key;
-use tracing::warn;
 
 use super::SqlSink;
-use super::decode::Arrival;
+use super::decode::{Arrival, unusable_key};
 use super::failure::Failure;
 use super::isolate::Care;
 use super::offsets::{self, Claim};
 use super::parked;
-use super::transaction::{Mine, OffsetRow, Transaction};
+use super::transaction::{Mine, OffsetRow, Pending, Transaction};
 use super::write::{self, Fate, Fates};
-
-/// A transaction that ran into another one is tried again this often before the runner is told to wait.
-const ATTEMPTS: u32 = 5;
 
 /// Bounds what one look at the target's keys takes in memory.
 const HELD_AT_ONCE: u32 = 10_000;
@@ -54,7 +50,6 @@ impl Sink for SqlSink {
     async fn apply(&self, batch: &Batch) -> Result<Applied, SinkError> {
         self.prepare().await?;
         let mut care = Care::Brisk;
-        let mut attempt = 0;
         loop {
             match self.write(batch, care).await {
                 Ok(done) if done.rejected.is_empty() => {
@@ -65,13 +60,6 @@ impl Sink for SqlSink {
                 Ok(done) if care == Care::Careful => return Err(SinkError::Rejected(done.rejected)),
                 Ok(_) => care = Care::Careful,
                 Err(Failure::Data(_)) if care == Care::Brisk => care = Care::Careful,
-                Err(Failure::Again(reason)) if attempt < ATTEMPTS => {
-                    attempt += 1;
-                    warn!(sink = self.errors.sink, attempt, reason, "transaction tried again");
-                    // The other one needs a moment to finish; two of us must not wait the same time.
-                    let wait_ms = u64::from(attempt * attempt) * 10 + u64::from(std::process::id() % 10);
-                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                }
                 Err(failure) => return Err(self.stop(failure)),
             }
         }
@@ -178,12 +166,13 @@ impl SqlSink {
 
     async fn write_in(&self, tx: &mut dyn Transaction, batch: &Batch, care: Care) -> Result<Done, Failure> {
         let mut fates = Fates::new();
-        let mut items = Vec::with_capacity(batch.len());
+        let mut arrivals = Vec::with_capacity(batch.len());
+        let claims = offsets::claim_all(tx, &batch.parts).await?;
         let mut first = 0;
-        for part in &batch.parts {
+        for (part, claim) in batch.parts.iter().zip(claims) {
             let tags = first..first + part.deliveries.len();
             first = tags.end;
-            if offsets::claim(tx, part).await? == Claim::Written {
+            if claim == Claim::Written {
                 fates.extend(tags.map(|tag| (tag, Fate::Unchanged)));
                 continue;
             }
@@ -191,18 +180,31 @@ impl SqlSink {
             let unmapped = || self.errors.refused(format!("no table for topic {topic}"), "map the topic to a table");
             let place = self.tables.of_topic(topic).ok_or_else(unmapped)?;
             for (tag, delivery) in tags.zip(&part.deliveries) {
-                let partition = part.of.partition;
-                let arrival = Arrival { tag, place, partition, delivery, forced: part.sweeping };
-                match self.decoder.item(&self.tables, arrival, &*self.database) {
-                    Ok(item) => items.push(item),
-                    Err(reason) => {
-                        fates.insert(tag, Fate::Rejected(reason));
+                match unusable_key(&delivery.key, &*self.database) {
+                    Some(reason) => drop(fates.insert(tag, Fate::Rejected(reason))),
+                    None => {
+                        let partition = part.of.partition;
+                        arrivals.push(Arrival { tag, place, partition, delivery, forced: part.sweeping });
                     }
                 }
             }
         }
         let waiting = parked::load(tx, &self.decoder, &self.tables, &self.mine(), first, &*self.database).await?;
-        fates.extend(write::write(tx, &self.tables, items, waiting.items.clone(), care).await?);
+        let mut again = waiting.items.clone();
+        if !again.is_empty() {
+            let arrived: HashSet<(usize, &Key)> = arrivals.iter().map(|of| (of.place, &of.delivery.key)).collect();
+            again.retain(|item| !arrived.contains(&(item.table, &item.key)));
+        }
+        // What is there already, or has been overtaken, needn't even be decoded.
+        let new = write::judge(tx, &self.tables, arrivals, false, &mut fates).await?;
+        let mut pending = Vec::with_capacity(new.len());
+        for (arrival, state) in new {
+            match self.decoder.item(&self.tables, &arrival, &*self.database) {
+                Ok(item) => pending.push(Pending::of(item, state)),
+                Err(reason) => drop(fates.insert(arrival.tag, Fate::Rejected(reason))),
+            }
+        }
+        write::write(tx, &self.tables, pending, again, care, &mut fates).await?;
         let settled = parked::keep(tx, &waiting, &fates).await?;
         parked::park(tx, batch, &fates).await?;
         Ok(account(batch, &fates, settled))
@@ -213,7 +215,8 @@ impl SqlSink {
             tx.purge_deleted(millis(self.keep_deleted)).await?;
         }
         let waiting = parked::load(tx, &self.decoder, &self.tables, mine, 0, &*self.database).await?;
-        let fates = write::write(tx, &self.tables, Vec::new(), waiting.items.clone(), Care::Careful).await?;
+        let mut fates = Fates::new();
+        write::write(tx, &self.tables, Vec::new(), waiting.items.clone(), Care::Careful, &mut fates).await?;
         let settled = parked::keep(tx, &waiting, &fates).await?;
         let expired = tx.expired(mine, millis(self.park_limit), parked::AT_ONCE).await?;
         let expired = expired.into_iter().map(|row| self.decoder.letter(row)).collect();

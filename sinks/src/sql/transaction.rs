@@ -1,6 +1,6 @@
 //! What the two databases do differently: one open transaction, seen from [`super::write`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -28,7 +28,7 @@ pub(super) struct Item {
     pub(super) hash: Option<String>,
     /// Wins whatever its version.
     pub(super) forced: bool,
-    /// One per column; parents by their keys. `None`: delete.
+    /// One per column; parents by their keys, until these are looked up. `None`: delete.
     pub(super) cells: Option<Vec<Cell>>,
 }
 
@@ -37,15 +37,24 @@ pub(super) struct Item {
 pub(super) struct Pending {
     pub(super) item: Item,
     pub(super) state: State,
-    /// The cells with parents' identities, once they are known.
-    pub(super) resolved: Option<Vec<Cell>>,
+    /// Where cells hold parents' identities: the parents' keys, which stood there before.
+    pub(super) parents: Vec<(usize, String)>,
     /// A row of somebody else's is taken over.
     pub(super) adopts: bool,
 }
 
 impl Pending {
+    pub(super) fn of(item: Item, state: State) -> Self {
+        Self { item, state, parents: Vec::new(), adopts: false }
+    }
+
+    /// The key of the parent that a column refers to.
+    pub(super) fn parent_key(&self, place: usize) -> Option<&str> {
+        self.parents.iter().find(|(at, _)| *at == place).map(|(_, key)| key.as_str())
+    }
+
     pub(super) fn cells(&self) -> &[Cell] {
-        self.resolved.as_deref().or(self.item.cells.as_deref()).unwrap_or_default()
+        self.item.cells.as_deref().unwrap_or_default()
     }
 }
 
@@ -87,6 +96,15 @@ pub(super) struct OffsetRow {
     pub(super) epoch: i64,
     pub(super) at_ms: i64,
     pub(super) sweeping: bool,
+}
+
+/// How far a partition's offset is to move.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) at: TopicPartition,
+    /// What must stand there.
+    pub(super) expected: i64,
+    pub(super) to: OffsetRow,
 }
 
 /// A parked change, as it is stored.
@@ -152,15 +170,15 @@ pub(super) trait Database: Send + Sync {
 pub(super) trait Transaction: Send {
     /// Takes a partition over: the epoch is mine unless a later one stands there. Answers what is there now.
     async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure>;
-    /// Moves the offset if nothing else has. `false`: something has.
-    async fn advance(&mut self, at: &TopicPartition, expected: i64, to: &OffsetRow) -> Result<bool, Failure>;
+    /// Moves the offsets that nothing else has moved, and answers which these are.
+    async fn advance(&mut self, steps: &[Step]) -> Result<HashSet<TopicPartition>, Failure>;
     /// What is kept of a partition; nobody changes it until the transaction ends.
     async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure>;
     /// Sets the offset whatever stands there. Only after [`offset`](Self::offset).
     async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure>;
 
-    /// What the target holds of these keys. Keys it doesn't know are left out.
-    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<HashMap<String, State>, Failure>;
+    /// What the target holds of these keys, each of them once, in their order.
+    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<Vec<State>, Failure>;
     /// The identities of the rows with these keys.
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure>;
     /// How many rows that aren't ours each item could adopt: 0, 1, or 2 for more.

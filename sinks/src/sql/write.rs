@@ -8,8 +8,8 @@ use pipeline::reject::Reason;
 use super::exchange;
 use super::failure::{Failure, Fault, FaultKind, reason};
 use super::isolate::{Care, candidates, isolated};
-use super::table::{GONE, Table, Tables};
-use super::transaction::{Item, Operation, Pending, State, Transaction};
+use super::table::{Column, GONE, Table, Tables};
+use super::transaction::{HeldRow, Item, Operation, Pending, State, Transaction};
 
 /// Rows that wait for rows of the same transaction are tried again this often: the depth of a tree that arrives at once.
 const ROUNDS: usize = 16;
@@ -27,26 +27,22 @@ pub(super) enum Fate {
 /// What became of the items, by tag. After [`write`], the whole batch is in it.
 pub(super) type Fates = BTreeMap<usize, Fate>;
 
-/// Writes a batch and tries `waiting` rows again. Rejected items leave the transaction good for nothing but a rollback.
+/// Writes what [`judge`] has left of a batch and tries `waiting` rows again, none of which has a key of the batch: its
+/// change decides what becomes of the waiting one. Rejected items leave the transaction good for nothing but a rollback.
 pub(super) async fn write(
     tx: &mut dyn Transaction,
     tables: &Tables,
-    batch: Vec<Item>,
+    batch: Vec<Pending>,
     waiting: Vec<Item>,
     care: Care,
-) -> Result<Fates, Failure> {
-    let mut fates = Fates::new();
-    let arrived: HashSet<(usize, schemas::Key)> = batch.iter().map(|item| (item.table, item.key.clone())).collect();
-    let pending = judge(tx, tables, batch, false, &mut fates).await?;
-    let mut parked = round(tx, tables, pending, care, &mut fates).await?;
-
-    // A change of the same key has just come, and decides what becomes of the waiting one.
-    let waiting = waiting.into_iter().filter(|item| !arrived.contains(&(item.table, item.key.clone()))).collect();
-    parked.extend(judge(tx, tables, waiting, true, &mut fates).await?);
-    let parked = rounds(tx, tables, parked, &mut fates).await?;
-    let parked = exchange::succeed(tx, tables, parked, &mut fates).await?;
-    exchange::swap(tx, tables, parked, &mut fates).await?;
-    Ok(fates)
+    fates: &mut Fates,
+) -> Result<(), Failure> {
+    let mut parked = round(tx, tables, batch, care, fates).await?;
+    let waiting = judge(tx, tables, waiting, true, fates).await?;
+    parked.extend(waiting.into_iter().map(|(item, state)| Pending::of(item, state)));
+    let parked = rounds(tx, tables, parked, fates).await?;
+    let parked = exchange::succeed(tx, tables, parked, fates).await?;
+    exchange::swap(tx, tables, parked, fates).await
 }
 
 /// Tries rows again for as long as that settles some. Answers what must wait.
@@ -69,31 +65,66 @@ pub(super) async fn rounds(
     Ok(parked)
 }
 
-/// Settles what the target has already, or has newer. The rest must be written.
-async fn judge(
+/// What can be judged by the target's state of its key, before it is decoded.
+pub(super) trait Judged: Keyed {
+    fn tag(&self) -> usize;
+    fn table(&self) -> usize;
+    fn version(&self) -> i64;
+    /// Wins whatever its version.
+    fn forced(&self) -> bool;
+    /// Whether these are the contents; only asked where [`Self::forced`].
+    fn is_same(&self, held: &HeldRow) -> bool;
+}
+
+impl Judged for Item {
+    fn tag(&self) -> usize {
+        self.tag
+    }
+
+    fn table(&self) -> usize {
+        self.table
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn forced(&self) -> bool {
+        self.forced
+    }
+
+    fn is_same(&self, held: &HeldRow) -> bool {
+        match &self.cells {
+            Some(_) => held.hash.is_some() && held.hash == self.hash,
+            None => held.hash.as_deref() == Some(GONE),
+        }
+    }
+}
+
+/// Settles what the target has already, or has newer. The rest must be written; by table, sorted by key.
+pub(super) async fn judge<T: Judged>(
     tx: &mut dyn Transaction,
     tables: &Tables,
-    items: Vec<Item>,
+    items: Vec<T>,
     was_parked: bool,
     fates: &mut Fates,
-) -> Result<Vec<Pending>, Failure> {
+) -> Result<Vec<(T, State)>, Failure> {
     let mut pending = Vec::with_capacity(items.len());
-    for (place, items) in by_table(items, |item| item.table) {
+    for (place, items) in by_table(items, |item| item.table()) {
         let table = &tables.0[place];
-        let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
-        let mut states = tx.states(table, &keys).await?;
+        let keys: Vec<&str> = items.iter().map(|item| item.key().as_str()).collect();
+        let states = tx.states(table, &keys).await?;
         let mut settled: Vec<(String, i64)> = Vec::new();
-        for item in items {
-            let state = states.remove(item.key.as_str()).unwrap_or_default();
+        for (item, state) in items.into_iter().zip(states) {
             let known = if was_parked { state.applied() } else { state.newest() };
             match verdict(&item, &state, known) {
                 Some(fate) => {
                     if was_parked {
-                        settled.push((item.key.as_str().to_owned(), item.version));
+                        settled.push((item.key().as_str().to_owned(), item.version()));
                     }
-                    fates.insert(item.tag, fate);
+                    fates.insert(item.tag(), fate);
                 }
-                None => pending.push(Pending { item, state, resolved: None, adopts: false }),
+                None => pending.push((item, state)),
             }
         }
         let settled: Vec<_> = settled.iter().map(|(key, version)| (key.as_str(), *version)).collect();
@@ -103,17 +134,14 @@ async fn judge(
 }
 
 /// `None`: write it.
-fn verdict(item: &Item, state: &State, known: Option<i64>) -> Option<Fate> {
+fn verdict(item: &impl Judged, state: &State, known: Option<i64>) -> Option<Fate> {
     let known = known?;
-    if item.forced {
-        let same_row = |row: &super::transaction::HeldRow| match &item.cells {
-            Some(_) => row.version == Some(item.version) && row.hash.is_some() && row.hash == item.hash,
-            None => row.version == Some(item.version) && row.hash.as_deref() == Some(GONE),
-        };
+    if item.forced() {
+        let same_row = |row: &HeldRow| row.version == Some(item.version()) && item.is_same(row);
         let nothing_else = state.deleted.is_none() && state.parked.is_none();
         return (nothing_else && state.row.as_ref().is_some_and(same_row)).then_some(Fate::Unchanged);
     }
-    match item.version.cmp(&known) {
+    match item.version().cmp(&known) {
         std::cmp::Ordering::Less => Some(Fate::Stale),
         std::cmp::Ordering::Equal => Some(Fate::Unchanged),
         std::cmp::Ordering::Greater => None,
@@ -216,32 +244,34 @@ async fn find_parents(
     if !table.has_parents() {
         return Ok(rows);
     }
-    for row in &mut rows {
-        row.resolved = row.item.cells.clone();
+    for row in rows.iter_mut().filter(|row| row.parents.is_empty()) {
+        let referring = table.columns.iter().enumerate().filter(|(_, column)| column.refers.is_some());
+        let key_at = |(place, _): (usize, &Column)| Some((place, row.cells()[place].as_text()?));
+        row.parents = referring.filter_map(key_at).collect();
     }
     for (place, column) in table.columns.iter().enumerate() {
         let Some(entity) = &column.refers else { continue };
         // The mapping was checked: the entity has a table.
         let Some(parent) = tables.of_entity(entity) else { continue };
-        let key_of = |row: &Pending| row.item.cells.as_ref().and_then(|cells| cells[place].as_text());
-        let keys: BTreeSet<String> = rows.iter().filter_map(key_of).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let keys: BTreeSet<&str> = rows.iter().filter_map(|row| row.parent_key(place)).collect();
+        let keys: Vec<&str> = keys.into_iter().collect();
         let identities = tx.identities(parent, &keys).await?;
         let mut found = Vec::with_capacity(rows.len());
         for mut row in rows {
-            let Some(key) = key_of(&row) else {
-                found.push(row);
-                continue;
-            };
-            let Some(identity) = identities.get(&key) else {
-                let waits = Fate::Parked(reason::missing_parent(&table.name, &column.name, entity));
-                set_aside(row, waits, fates, parked);
-                continue;
-            };
-            if let Some(cells) = &mut row.resolved {
-                cells[place] = identity.clone();
+            let identity = row.parent_key(place).map(|key| identities.get(key));
+            match identity {
+                None => found.push(row),
+                Some(None) => {
+                    let waits = Fate::Parked(reason::missing_parent(&table.name, &column.name, entity));
+                    set_aside(row, waits, fates, parked);
+                }
+                Some(Some(identity)) => {
+                    if let Some(cells) = &mut row.item.cells {
+                        cells[place] = identity.clone();
+                    }
+                    found.push(row);
+                }
             }
-            found.push(row);
         }
         rows = found;
     }

@@ -5,7 +5,8 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use super::place::{Place, literal};
-use super::rows::{bind_initial, bind_kept, bind_rows, filled, set, source, width};
+use super::rows::{bind_initial, bind_kept, filled, set};
+use super::source::{Source, Staged};
 use crate::sql::table::GONE;
 use crate::sql::transaction::Pending;
 
@@ -14,6 +15,7 @@ pub(super) async fn upsert(
     connection: &mut PgConnection,
     place: &Place<'_>,
     rows: &[&Pending],
+    staged: &mut Staged,
 ) -> Result<u64, sqlx::Error> {
     let table = place.table;
     let is_there = |row: &&&Pending| row.adopts || row.state.row.is_some();
@@ -22,22 +24,24 @@ pub(super) async fn upsert(
     for forced in [false, true] {
         let rows: Vec<&&Pending> = there.iter().copied().filter(|row| row.item.forced == forced).collect();
         if !rows.is_empty() {
-            let statement = bind_rows(sqlx::query(AssertSqlSafe(update_sql(place, forced))), table, &rows);
+            let source = Source::of(connection, place, &rows, staged).await?;
+            let statement = source.bind(sqlx::query(AssertSqlSafe(update_sql(place, &source, forced))), table, &rows);
             written += bind_kept(statement, table).execute(&mut *connection).await?.rows_affected();
         }
     }
     if !new.is_empty() {
-        let statement = bind_rows(sqlx::query(AssertSqlSafe(insert_sql(place))), table, &new);
+        let source = Source::of(connection, place, &new, staged).await?;
+        let statement = source.bind(sqlx::query(AssertSqlSafe(insert_sql(place, &source))), table, &new);
         written += bind_initial(statement, table).execute(&mut *connection).await?.rows_affected();
     }
     Ok(written)
 }
 
-fn update_sql(place: &Place<'_>, forced: bool) -> String {
+fn update_sql(place: &Place<'_>, source: &Source, forced: bool) -> String {
     let table = place.table;
-    let filled = filled(place).into_iter().take(table.columns.len());
+    let filled = filled(place, source).into_iter().take(table.columns.len());
     let values = filled.map(|(column, value)| format!("{value} as {column}")).collect::<Vec<_>>().join(", ");
-    let mut set = set(table, "s", width(table));
+    let mut set = set(table, "s", source.width(table));
     if set.is_empty() {
         // Nothing is kept up to date but the version; a row must be updated to be counted.
         set.push(format!("{0} = t.{0}", place.identity()));
@@ -51,7 +55,7 @@ fn update_sql(place: &Place<'_>, forced: bool) -> String {
          where {} and o.key = u.muster_key",
         place.name(),
         set.join(", "),
-        source(table),
+        source.sql(table),
         place.entries(),
         place.is_of_entry(),
         place.entries(),
@@ -59,8 +63,8 @@ fn update_sql(place: &Place<'_>, forced: bool) -> String {
 }
 
 /// An identity that the database fills is asked for beforehand, since what `returning` answers names no key.
-fn insert_sql(place: &Place<'_>) -> String {
-    let mut filled = filled(place);
+fn insert_sql(place: &Place<'_>, source: &Source) -> String {
+    let mut filled = filled(place, source);
     let generated = place.generated().map(|(column, default)| (crate::sql::table::quoted(column), default.to_owned()));
     let overriding = if generated.is_some() { " overriding system value" } else { "" };
     filled.extend(generated);
@@ -77,7 +81,7 @@ fn insert_sql(place: &Place<'_>) -> String {
          select {component}, {topic}, s.muster_key, s.{identity}::text, s.muster_version, s.muster_hash from s \
          on conflict (component, topic, key) do update \
          set identity = excluded.identity, version = excluded.version, hash = excluded.hash",
-        source = source(place.table),
+        source = source.sql(place.table),
         name = place.name(),
         component = literal(place.component),
         topic = literal(place.table.topic()),

@@ -59,6 +59,8 @@ pub(super) async fn read(connection: &mut PgConnection, schema: &str, tables: &T
         }
         table.indexes.push(index);
     }
+    let temporary = "select has_database_privilege(current_database(), 'temporary')";
+    catalog.temporary = sqlx::query_scalar(temporary).fetch_one(&mut *connection).await?;
     let is_there = "select to_regclass('muster.sink_migrations') is not null";
     if sqlx::query_scalar(is_there).fetch_one(&mut *connection).await? {
         let done: i64 =

@@ -1,14 +1,18 @@
-//! PostgreSQL: rows travel as one array per column (`UNNEST`), as text that is cast to the column's own type, so that
-//! one statement serves every batch size and whatever types somebody's tables have.
+//! PostgreSQL: a few rows travel as one array per column (`UNNEST`), as text that is cast to the column's own type, many
+//! by way of a temporary table (`COPY`), so that one statement serves every batch size and whatever types somebody's
+//! tables have.
 
 mod about;
 mod beside;
+mod binary;
 mod catalog;
 pub(super) mod dialect;
 mod failure;
 mod parked;
 mod place;
 mod rows;
+mod source;
+mod stage;
 mod transaction;
 
 use std::str::FromStr;
@@ -25,6 +29,7 @@ use super::plan::{Catalog, Plan};
 use super::table::Tables;
 use super::transaction::{About, Database, Transaction};
 use failure::failure;
+use source::Staged;
 
 /// A PostgreSQL database as a target.
 pub(super) struct Postgres {
@@ -116,7 +121,14 @@ impl Database for Postgres {
         let tx = begun.map_err(|error| self.wrong(error))?;
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (component, schema) = (self.component.clone(), self.schema.clone());
-        Ok(Box::new(transaction::Open { tx, component, schema, known, errors: self.errors.clone() }))
+        Ok(Box::new(transaction::Open {
+            tx,
+            component,
+            schema,
+            known,
+            errors: self.errors.clone(),
+            staged: Staged::new(),
+        }))
     }
 
     fn unwritable(&self, text: &str) -> Option<&'static str> {

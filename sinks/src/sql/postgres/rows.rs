@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Postgres};
 
 use super::beside;
 use super::place::Place;
-
+use super::source::{Source, Staged};
 use crate::sql::cell::{Cell, hex};
 use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
 use crate::sql::transaction::Pending;
@@ -19,17 +19,14 @@ pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 pub(super) fn text(cell: &Cell) -> Option<String> {
     Some(match cell {
         Cell::Null => return None,
-        Cell::Bool(b) => b.to_string(),
-        Cell::Int(n) => n.to_string(),
         Cell::Real(x) if x.is_nan() => "NaN".to_owned(),
         Cell::Real(x) if x.is_infinite() => if *x > 0.0 { "Infinity" } else { "-Infinity" }.to_owned(),
-        Cell::Real(x) => x.to_string(),
-        Cell::Text(text) => text.clone(),
         Cell::Blob(bytes) => format!("\\x{}", hex(bytes)),
+        cell => return cell.as_text(),
     })
 }
 
-fn column_of(rows: &[&&Pending], place: usize) -> Vec<Option<String>> {
+pub(super) fn column_of(rows: &[&&Pending], place: usize) -> Vec<Option<String>> {
     rows.iter().map(|row| row.cells().get(place).and_then(text)).collect()
 }
 
@@ -45,9 +42,10 @@ pub(super) async fn upsert(
     connection: &mut PgConnection,
     place: &Place<'_>,
     rows: &[&Pending],
+    staged: &mut Staged,
 ) -> Result<u64, sqlx::Error> {
     if place.is_beside() {
-        return beside::upsert(connection, place, rows).await;
+        return beside::upsert(connection, place, rows, staged).await;
     }
     let mut written = 0;
     for forced in [false, true] {
@@ -55,22 +53,12 @@ pub(super) async fn upsert(
         if rows.is_empty() {
             continue;
         }
-        let statement = bind_rows(sqlx::query(AssertSqlSafe(upsert_sql(place, forced))), place.table, &rows);
+        let source = Source::of(connection, place, &rows, staged).await?;
+        let statement = source.bind(sqlx::query(AssertSqlSafe(upsert_sql(place, &source, forced))), place.table, &rows);
         let statement = bind_kept(bind_initial(statement, place.table), place.table);
         written += statement.execute(&mut *connection).await?.rows_affected();
     }
     Ok(written)
-}
-
-/// One array for each column, then keys, versions and hashes: what [`source`] takes.
-pub(super) fn bind_rows<'q>(mut statement: Statement<'q>, table: &Table, rows: &[&&Pending]) -> Statement<'q> {
-    for column in 0..table.columns.len() {
-        statement = statement.bind(column_of(rows, column));
-    }
-    statement
-        .bind(keys(rows))
-        .bind(rows.iter().map(|row| row.item.version).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.item.hash.clone()).collect::<Vec<_>>())
 }
 
 pub(super) fn bind_initial<'q>(statement: Statement<'q>, table: &Table) -> Statement<'q> {
@@ -83,27 +71,13 @@ pub(super) fn bind_kept<'q>(statement: Statement<'q>, table: &Table) -> Statemen
     kept.fold(statement, |statement, value| statement.bind(value.clone()))
 }
 
-/// How many parameters [`bind_rows`] binds.
-pub(super) fn width(table: &Table) -> usize {
-    table.columns.len() + 3
-}
-
-/// The rows as they are bound: `s`, with `c0`, `c1` … as text, and `key`, `version`, `hash`.
-pub(super) fn source(table: &Table) -> String {
-    let columns = table.columns.len();
-    let arrays = (1..=columns + 1).map(|n| format!("${n}::text[]"));
-    let arrays = arrays.chain([format!("${}::bigint[]", columns + 2), format!("${}::text[]", columns + 3)]);
-    let arrays = arrays.collect::<Vec<_>>().join(", ");
-    let names = (0..columns).map(|n| format!("c{n}")).chain(["key".into(), "version".into(), "hash".into()]);
-    format!("unnest({arrays}) as s ({})", names.collect::<Vec<_>>().join(", "))
-}
-
-/// The columns' names, and their values as their types want them: those of fields, then those set on insert.
-pub(super) fn filled(place: &Place<'_>) -> Vec<(String, String)> {
+/// The columns' names, and their values as their types want them: those of fields, then those set on insert, which are
+/// bound behind the rows.
+pub(super) fn filled(place: &Place<'_>, source: &Source) -> Vec<(String, String)> {
     let cast = |column: &str, value: String| (quoted(column), format!("{value}::{}", place.cast(column)));
     let table = place.table;
     let columns = table.columns.iter().enumerate().map(|(n, column)| cast(&column.name, format!("s.c{n}")));
-    let first = width(table) + 1;
+    let first = source.width(table) + 1;
     let initial = table.initial.iter().enumerate();
     let initial = initial.map(|(n, (column, _))| cast(column, format!("${}::text", first + n)));
     columns.chain(initial).collect()
@@ -127,15 +101,15 @@ pub(super) fn set(table: &Table, new: &str, bound: usize) -> Vec<String> {
     set.chain(back).collect()
 }
 
-fn upsert_sql(place: &Place<'_>, forced: bool) -> String {
+fn upsert_sql(place: &Place<'_>, source: &Source, forced: bool) -> String {
     let table = place.table;
-    let (mut columns, mut values): (Vec<String>, Vec<String>) = filled(place).into_iter().unzip();
+    let (mut columns, mut values): (Vec<String>, Vec<String>) = filled(place, source).into_iter().unzip();
     let own = [(MUSTER_KEY, "s.key"), (MUSTER_VERSION, "s.version"), (MUSTER_HASH, "s.hash")];
     for (column, value) in own {
         columns.push(quoted(column));
         values.push(value.to_owned());
     }
-    let mut set = set(table, "excluded", width(table) + table.initial.len());
+    let mut set = set(table, "excluded", source.width(table) + table.initial.len());
     set.extend([MUSTER_VERSION, MUSTER_HASH].map(|column| format!("{0} = excluded.{0}", quoted(column))));
     let version = quoted(MUSTER_VERSION);
     let guard = if forced { "" } else { &format!(" where t.{version} is null or excluded.{version} > t.{version}") };
@@ -144,7 +118,7 @@ fn upsert_sql(place: &Place<'_>, forced: bool) -> String {
         place.name(),
         columns.join(", "),
         values.join(", "),
-        source(table),
+        source.sql(table),
         quoted(MUSTER_KEY),
         set.join(", "),
     )

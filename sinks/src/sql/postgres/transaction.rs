@@ -1,6 +1,6 @@
 //! One open transaction on a PostgreSQL database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,11 +15,12 @@ use super::failure::failure;
 use super::parked;
 use super::place::{Ours, Place};
 use super::rows;
+use super::source::Staged;
 use crate::sql::cell::Cell;
 use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
 use crate::sql::plan::Catalog;
 use crate::sql::table::{GONE, Table, quoted};
-use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Transaction};
+use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction};
 
 pub(super) struct Open {
     pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,
@@ -27,6 +28,7 @@ pub(super) struct Open {
     pub(super) schema: Arc<str>,
     pub(super) known: Arc<Catalog>,
     pub(super) errors: Errors,
+    pub(super) staged: Staged,
 }
 
 impl Open {
@@ -84,21 +86,28 @@ impl Transaction for Open {
         row.ok_or_else(|| self.errors.unavailable("an offset vanished while it was written").into())
     }
 
-    async fn advance(&mut self, at: &TopicPartition, expected: i64, to: &OffsetRow) -> Result<bool, Failure> {
-        let sql = "update muster.offsets set next = $6, at = now()
-            where component = $1 and topic = $2 and partition = $3
-            and next = $4 and epoch = $5 and incarnation = $7 and sweeping = $8";
-        let statement = sqlx::query(sql)
+    async fn advance(&mut self, steps: &[Step]) -> Result<HashSet<TopicPartition>, Failure> {
+        if steps.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let sql = "update muster.offsets o set next = s.to_next, at = now()
+            from unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::bool[])
+                as s (topic, partition, expected, to_next, epoch, incarnation, sweeping)
+            where o.component = $1 and o.topic = s.topic and o.partition = s.partition
+            and o.next = s.expected and o.epoch = s.epoch and o.incarnation = s.incarnation
+            and o.sweeping = s.sweeping
+            returning o.topic, o.partition";
+        let statement = sqlx::query_as::<_, (String, i32)>(sql)
             .bind(&*self.component)
-            .bind(&*at.topic)
-            .bind(at.partition as i32)
-            .bind(expected)
-            .bind(to.epoch)
-            .bind(to.next)
-            .bind(&to.incarnation)
-            .bind(to.sweeping);
-        let done = statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(done.rows_affected() == 1)
+            .bind(steps.iter().map(|step| step.at.topic.to_string()).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.at.partition as i32).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.expected).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.to.next).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.to.epoch).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.to.incarnation.clone()).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.to.sweeping).collect::<Vec<_>>());
+        let moved = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(moved.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition.unsigned_abs())).collect())
     }
 
     async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
@@ -123,32 +132,44 @@ impl Transaction for Open {
         Ok(())
     }
 
-    /// Scalar subqueries always probe the index: a join would be left to what the planner thought of an empty table.
-    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<HashMap<String, State>, Failure> {
+    /// Each key probes the index by itself: a join would be left to what the planner thought of an empty table. The other
+    /// two tables aren't probed where they have nothing of the topic, as is usual.
+    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<Vec<State>, Failure> {
+        let mut states = vec![State::default(); keys.len()];
         if keys.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(states);
         }
         let Ours { from, key, version, hash } = self.ours(table);
         let own = |table: &str| {
-            format!("(select x.version from {table} x where x.component = $2 and x.topic = $3 and x.key = s.key)")
+            let mine = format!("from {table} x where x.component = $2 and x.topic = $3");
+            format!("case when (select exists (select {mine})) then (select x.version {mine} and x.key = s.key) end")
         };
         let sql = format!(
-            "select s.key, (select array[{version}::text, {hash}] from {from} where {key} = s.key), {}, {}
-            from unnest($1::text[]) as s (key)",
+            "select * from (
+                select s.place, e.there, e.version, e.hash, {} as deleted, {} as parked
+                from unnest($1::text[]) with ordinality as s (key, place)
+                left join lateral (
+                    select true as there, {version}::bigint as version, {hash} as hash from {from}
+                    where {key} = s.key limit 1) e on true
+                offset 0) k
+            where there or deleted is not null or parked is not null",
             own("muster.deleted"),
             own("muster.parked"),
         );
         let statement = sqlx::query(AssertSqlSafe(sql)).bind(keys).bind(&*self.component).bind(table.topic());
         let rows = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        let state = |row: &PgRow| -> Result<(String, State), sqlx::Error> {
-            let held = row.try_get::<Option<Vec<Option<String>>>, _>(1)?.map(|mut held| {
-                let hash = held.pop().flatten();
-                let version = held.pop().flatten().and_then(|version| version.parse().ok());
-                HeldRow { version, hash }
-            });
-            Ok((row.try_get(0)?, State { row: held, deleted: row.try_get(2)?, parked: row.try_get(3)? }))
+        let state = |row: &PgRow| -> Result<(i64, State), sqlx::Error> {
+            let there = row.try_get::<Option<bool>, _>(1)?.is_some();
+            let held = if there { Some(HeldRow { version: row.try_get(2)?, hash: row.try_get(3)? }) } else { None };
+            Ok((row.try_get(0)?, State { row: held, deleted: row.try_get(4)?, parked: row.try_get(5)? }))
         };
-        rows.iter().map(state).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
+        for row in &rows {
+            let (place, found) = state(row).map_err(|error| self.wrong(error))?;
+            if let Some(state) = usize::try_from(place - 1).ok().and_then(|place| states.get_mut(place)) {
+                *state = found;
+            }
+        }
+        Ok(states)
     }
 
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure> {
@@ -179,7 +200,7 @@ impl Transaction for Open {
                 return Err(Failure::Again(format!("rows of {} to be adopted have changed", table.name)));
             }
         }
-        let written = rows::upsert(&mut self.tx, &place, rows).await.map_err(wrong)?;
+        let written = rows::upsert(&mut self.tx, &place, rows, &mut self.staged).await.map_err(wrong)?;
         if written != rows.len() as u64 {
             return Err(Failure::Again(format!("somebody else wrote rows of {}", table.name)));
         }

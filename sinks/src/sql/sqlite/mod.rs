@@ -93,7 +93,7 @@ impl Sqlite {
                 sqlx::query_scalar("select count(*) from muster_sink_migrations").fetch_one(&mut *connection).await?;
             migrations = usize::try_from(done).unwrap_or(0);
         }
-        Ok(Catalog { migrations, tables })
+        Ok(Catalog { migrations, tables, temporary: false })
     }
 }
 

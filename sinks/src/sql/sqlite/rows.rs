@@ -24,6 +24,7 @@ pub(super) fn bound<'q>(statement: Statement<'q>, cell: &Cell) -> Statement<'q> 
         Cell::Real(x) => statement.bind(*x),
         Cell::Text(text) => statement.bind(text.clone()),
         Cell::Blob(bytes) => statement.bind(bytes.clone()),
+        Cell::Date(_) | Cell::Timestamp(_) | Cell::LocalTimestamp(_) => statement.bind(cell.as_text()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! One open transaction on a SQLite file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use super::rows::{self, list};
 use crate::sql::cell::Cell;
 use crate::sql::failure::{Errors, Failure, Fault};
 use crate::sql::table::{GONE, Table, quoted};
-use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Transaction};
+use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction};
 
 pub(super) struct Open {
     tx: sqlx::Transaction<'static, sqlx::Sqlite>,
@@ -117,22 +117,28 @@ impl Transaction for Open {
         row.ok_or_else(|| self.errors.unavailable("an offset vanished while it was written").into())
     }
 
-    async fn advance(&mut self, at: &TopicPartition, expected: i64, to: &OffsetRow) -> Result<bool, Failure> {
+    async fn advance(&mut self, steps: &[Step]) -> Result<HashSet<TopicPartition>, Failure> {
         let sql = format!(
             "update muster_offsets set next = ?6, at = {NOW} where component = ?1 and topic = ?2 and partition = ?3
             and next = ?4 and epoch = ?5 and incarnation = ?7 and sweeping = ?8"
         );
-        let statement = sqlx::query(AssertSqlSafe(sql))
-            .bind(self.component())
-            .bind(at.topic.to_string())
-            .bind(at.partition)
-            .bind(expected)
-            .bind(to.epoch)
-            .bind(to.next)
-            .bind(to.incarnation.clone())
-            .bind(to.sweeping);
-        let done = statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(done.rows_affected() == 1)
+        let mut moved = HashSet::new();
+        for Step { at, expected, to } in steps {
+            let statement = sqlx::query(AssertSqlSafe(sql.as_str()))
+                .bind(self.component())
+                .bind(at.topic.to_string())
+                .bind(at.partition)
+                .bind(expected)
+                .bind(to.epoch)
+                .bind(to.next)
+                .bind(to.incarnation.clone())
+                .bind(to.sweeping);
+            let done = statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+            if done.rows_affected() == 1 {
+                moved.insert(at.clone());
+            }
+        }
+        Ok(moved)
     }
 
     async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
@@ -159,9 +165,9 @@ impl Transaction for Open {
         Ok(())
     }
 
-    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<HashMap<String, State>, Failure> {
+    async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<Vec<State>, Failure> {
         if keys.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Vec::new());
         }
         let Ours { from, key, version, hash } = self.ours(table);
         let sql = format!(
@@ -179,7 +185,9 @@ impl Transaction for Open {
             let held = held.map(|(version, hash)| HeldRow { version, hash });
             Ok((row.try_get(0)?, State { row: held, deleted: row.try_get(2)?, parked: row.try_get(3)? }))
         };
-        rows.iter().map(state).collect::<Result<_, _>>().map_err(|error| self.wrong(error))
+        let known: Result<HashMap<String, State>, _> = rows.iter().map(state).collect();
+        let mut known = known.map_err(|error| self.wrong(error))?;
+        Ok(keys.iter().map(|key| known.remove(*key).unwrap_or_default()).collect())
     }
 
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure> {

@@ -156,11 +156,29 @@ async fn a_trigger_that_refuses_a_row_costs_the_row_and_is_not_quoted() {
     assert!(!rejected[0].reason.text.contains("Trouble"), "{}", rejected[0].reason);
 }
 
+/// Fails with the temporary table left out of a savepoint's account (`relation pg_temp.… does not exist`), and with rows of
+/// an earlier statement left in it (the shift comes twice, and the second time refers to nobody).
 #[tokio::test]
-async fn a_serialization_failure_is_tried_again_but_not_for_ever() {
+async fn many_rows_go_by_way_of_a_temporary_table_also_around_bad_ones() {
+    let Some((server, mut runner)) = Server::with_trouble("P0001").await else { return };
+    let mut all: Vec<_> = (0..40).map(|n| nurse(&format!("n{n:02}"), "Nora", None, 1)).collect();
+    all[17] = nurse("n17", "Trouble", None, 1);
+    assert_eq!(runner.rejected(&all).await.len(), 1);
+    all.remove(17);
+    assert_eq!(runner.apply(&all).await.counts.delivered, 39);
+    let staged = "select count(*) from pg_class where relname like 'muster\\_stage\\_%' and relpersistence = 't'";
+    assert_eq!(server.rows(staged).await, ["1"]);
+    let again: Vec<_> = (0..40).map(|n| nurse(&format!("n{n:02}"), "Nora B.", None, 2)).collect();
+    assert_eq!(runner.apply(&again).await.counts.delivered, 40);
+    assert_eq!(server.rows("select count(*) from nurses where name = 'Nora B.'").await, ["40"]);
+}
+
+#[tokio::test]
+async fn after_a_serialization_failure_the_same_batch_is_tried_again() {
     let Some((server, mut runner)) = Server::with_trouble("40001").await else { return };
     let told = [nurse("tom", "Trouble", None, 1)];
-    assert!(is_unavailable(&runner.try_apply(&told).await, "serialization failure"));
+    let contended = runner.try_apply(&told).await;
+    assert!(matches!(contended, Err(SinkError::Contended { .. })), "{contended:?}");
     // The second attempt finds it healed.
     server
         .execute(

@@ -49,6 +49,7 @@ macro_rules! conformance {
             a_row_that_waits_for_a_table_nobody_maps_becomes_a_letter,
             one_bad_row_costs_one_row,
             a_malformed_change_is_named,
+            what_is_there_already_needs_not_be_read,
             rows_that_are_there_are_adopted,
             initial_values_are_set_once,
             a_soft_delete_can_be_taken_back,
@@ -303,6 +304,22 @@ pub(super) async fn a_malformed_change_is_named(target: &dyn Target) {
     let rejected = runner.rejected(&[ward("er", 1), bad]).await;
     assert_eq!(rejected.len(), 1);
     assert_eq!((rejected[0].key.as_str(), rejected[0].reason.code), ("icu", "malformed"));
+}
+
+/// A replay is judged by its version. Fails when changes are decoded first: the second batch is rejected.
+pub(super) async fn what_is_there_already_needs_not_be_read(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    runner.apply(&[ward("icu", 2)]).await;
+    let unreadable = |version| {
+        let mut told = ward("icu", version);
+        if let Some(payload) = &mut told.delivery.payload {
+            payload.body = payload.body.slice(..2);
+        }
+        told
+    };
+    assert_eq!(runner.apply(&[unreadable(2)]).await.counts.unchanged, 1);
+    assert_eq!(runner.apply(&[unreadable(1)]).await.counts.stale, 1);
+    assert_eq!(runner.rejected(&[unreadable(3)]).await.len(), 1);
 }
 
 pub(super) async fn rows_that_are_there_are_adopted(target: &dyn Target) {
