@@ -275,7 +275,7 @@ async fn a_commit_notes_all_outputs_and_partitions_with_one_append() {
     let (count_noted, count_commits) = (Arc::clone(&noted), Arc::clone(&commits));
     world.log.set_faults(Arc::new(move |step| {
         match (&step.action, step.when) {
-            (Action::Append { topic }, When::Before) if **topic == *"muster.topics" => {
+            (Action::Append { topic, .. }, When::Before) if **topic == *"muster.topics" => {
                 count_noted.fetch_add(1, Ordering::SeqCst)
             }
             (Action::Commit { .. }, When::Before) => count_commits.fetch_add(1, Ordering::SeqCst),
