@@ -1,5 +1,8 @@
 //! A history: what happens to the system, the processes, the log and the target, drawn from a seed.
 
+mod nights;
+mod plans;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,9 +11,7 @@ use fastrand::Rng;
 use pipeline::clock::Clock;
 use pipeline::emitter::disk::SimulatedDisk;
 use pipeline::log::memory::{Delivery, Fault, MemoryOptions, When};
-use pipeline::log::{Log, Offset, TopicPartition};
 use pipeline::run::Mode;
-use pipeline::state::{Request, RequestKind, State};
 
 use crate::common::processors::{applicant, applicant_id, milestone, milestone_id};
 use crate::common::sink::{Backup, Target, Trouble};
@@ -20,15 +21,8 @@ use crate::oracle::{self, Plan};
 use crate::outside::{APPLICANTS, Held, MILESTONES, Outside, REASONS};
 use crate::steps::{Coverage, Durable};
 
-/// Reasons, milestones, applicants that come and go; behind them stand those that a plan has for itself.
+/// Reasons, milestones, applicants that come and go; far behind them stand those that a plan has for itself.
 const IDS: u32 = 6;
-const BAD: u32 = 100;
-const BAD_NAME: u32 = 101;
-const REFUSED: u32 = 102;
-const EDITED: u32 = 103;
-const PARKED: u32 = 104;
-const BAD_MILESTONE: u32 = 105;
-
 /// How long the end may take in virtual time: a put-off source waits for minutes, and what has vanished for two passes.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 
@@ -52,6 +46,8 @@ struct History {
     backup: Option<Backup>,
     /// All processes of the last round ended in order.
     orderly: bool,
+    /// A topic was lost in the last night: targets are swept.
+    lost: bool,
 }
 
 /// What became of a seed.
@@ -93,7 +89,8 @@ pub async fn play(seed: u64, coverage: &Coverage) -> Result<Told, String> {
     let machines = ["north", "south"].into_iter().take(if shape.two { 2 } else { 1 });
     let machines = machines.map(|name| Machine { name: name.into(), disk: shape.disks.then(SimulatedDisk::default) });
     let machines = machines.collect();
-    let mut history = History { random, shape, sim, plan: Plan::default(), machines, backup: None, orderly: true };
+    let mut history =
+        History { random, shape, sim, plan: Plan::default(), machines, backup: None, orderly: true, lost: false };
     history.deliveries();
     for round in 0..history.random.u32(2..5) {
         history.night(round).await;
@@ -133,82 +130,6 @@ impl History {
                 _ => Delivery::Now,
             }
         }));
-    }
-
-    /// What can happen while nothing runs.
-    async fn night(&mut self, round: u32) {
-        self.change();
-        if round == 0 {
-            return;
-        }
-        let hours = *self.random.choice(&[0, 0, 0, 1, 12, 24 * 40, 24 * 100]).unwrap();
-        self.step_clock(TimeDelta::hours(hours));
-        if self.one_in(4) {
-            let minutes = self.random.i64(-90..90);
-            self.step_clock(TimeDelta::minutes(minutes));
-        }
-        let log = self.sim.world.log.clone();
-        if self.one_in(3) {
-            self.say("all topics are compacted");
-            // As brokers do it: tombstones go after the time that the topic keeps them.
-            for topic in schemas::catalogue().topics() {
-                log.compact(&topic.name, topic.delete_retention);
-            }
-        }
-        if self.one_in(6) {
-            self.say("the groups are forgotten");
-            for group in ["muster.tasks", "muster.reasons", "muster.applicants", "muster.register"] {
-                log.forget_group(group);
-            }
-        }
-        if self.one_in(8) {
-            self.machines
-                .iter_mut()
-                .for_each(|machine| machine.disk = machine.disk.as_ref().map(|_| SimulatedDisk::default()));
-        }
-        if self.one_in(4) {
-            self.say("the processor of reasons has a new version");
-            self.sim.reasons.raise();
-        }
-        self.lose_topic().await;
-        self.restore_target();
-    }
-
-    fn step_clock(&self, by: TimeDelta) {
-        self.say(&format!("the clock steps by {} s", by.num_seconds()));
-        self.sim.world.clock.set(self.sim.world.clock.now() + by);
-    }
-
-    /// Somebody deletes a topic, or a leader loses its tail. What the last owner hadn't noted can't be noticed, so it
-    /// happens behind an orderly end.
-    async fn lose_topic(&mut self) {
-        if !self.orderly || !self.one_in(6) {
-            return;
-        }
-        let topics = [REASONS, MILESTONES, APPLICANTS, "register.reason", "register.applicant", "register.milestone"];
-        let topic = *self.random.choice(&topics).unwrap();
-        let log = &self.sim.world.log;
-        let ends = log.ends(topic).await.unwrap();
-        if self.random.bool() {
-            self.say(&format!("{topic} is deleted and made anew"));
-            log.recreate_topic(topic, u32::try_from(ends.len()).unwrap());
-        } else {
-            let end = Offset(self.random.i64(0..=ends[0].end.0));
-            log.truncate(&TopicPartition::new(topic, 0), end);
-            self.say(&format!("{topic} ends at {end}, no longer at {}", ends[0].end));
-        }
-    }
-
-    /// The target comes back as it was, or empty.
-    fn restore_target(&mut self) {
-        if self.one_in(5) {
-            self.say("the target is backed up");
-            self.backup = Some(self.sim.target.backup());
-        } else if self.one_in(6) {
-            self.say("the target is restored");
-            let empty = Target::new(&self.sim.world.clock).backup();
-            self.sim.target.restore(self.backup.as_ref().unwrap_or(&empty));
-        }
     }
 
     /// Processes run, are struck, and end; the system changes meanwhile.
@@ -318,6 +239,12 @@ impl History {
             };
             aimed.push((aim, fault));
         }
+        // A sweep is rare, and its end is one step of thousands.
+        if self.lost && self.one_in(2) {
+            let fault = if self.random.bool() { Fault::Crash } else { Fault::Unavailable };
+            let when = if self.random.bool() { When::Before } else { When::After };
+            aimed.insert(0, (Aim::Step(Durable::TargetSwept, when, 0), fault));
+        }
         let random = self.random.fork();
         let flaky = self.one_in(6).then_some((random, 30, 10));
         Strikes { aimed, flaky }
@@ -344,39 +271,6 @@ impl History {
         }
     }
 
-    /// Bad records: they come once, and are mended by the end.
-    fn plan_for(&mut self, round: u32) {
-        let outside = self.sim.outside.clone();
-        let as_reason = |n: u32, name: &str| Held::Reason(reason(&applicant_id(n), name));
-        match round {
-            0 => {
-                outside.set(REASONS, &applicant_id(BAD), Held::Bad);
-                outside.set(REASONS, &applicant_id(EDITED), Held::Bad);
-                outside.set(REASONS, &applicant_id(BAD_NAME), as_reason(BAD_NAME, "bad"));
-                outside.set(REASONS, &applicant_id(REFUSED), as_reason(REFUSED, "refused"));
-                outside.set(REASONS, &applicant_id(PARKED), as_reason(PARKED, "parked"));
-                outside.set(MILESTONES, &milestone_id(BAD_MILESTONE), Held::Milestone(milestone(BAD_MILESTONE, "bad")));
-                self.sim.target.refuses(&[&applicant_id(REFUSED)]);
-                self.sim.target.parks(&[&applicant_id(PARKED)]);
-                self.plan.refused.insert(applicant_id(REFUSED));
-                self.plan.letter("ats.reason", Some(&applicant_id(BAD)), false);
-                self.plan.letter("ats.reason", Some(&applicant_id(EDITED)), true);
-                self.plan.letter("reasons", Some(&applicant_id(BAD_NAME)), false);
-                self.plan.letter("register", Some(&applicant_id(REFUSED)), true);
-                self.plan.letter("applicants", Some(&milestone_id(BAD_MILESTONE)), false);
-            }
-            1 => {
-                outside.set(REASONS, "unreadable", Held::Unreadable);
-                self.plan.letter("ats.reason", None, false);
-                outside.set(REASONS, &applicant_id(BAD), as_reason(BAD, "mended"));
-            }
-            _ => {
-                self.sim.target.parks(&[]);
-                outside.set(REASONS, &applicant_id(BAD_NAME), as_reason(BAD_NAME, "mended"));
-            }
-        }
-    }
-
     /// Nothing fails any more: what the system holds arrives, and everything agrees.
     async fn end(&mut self) -> Result<(), String> {
         self.sim.outside.drifts(None, 1);
@@ -389,49 +283,6 @@ impl History {
             self.mend().await?;
         }
         Ok(())
-    }
-
-    /// Replays what was set aside, the one with an edit, the other since the target takes it now.
-    async fn mend(&mut self) -> Result<(), String> {
-        self.sim.target.refuses(&[]);
-        let edit = serde_json::json!(reason(&applicant_id(EDITED), "edited"));
-        self.plan.edited.insert(applicant_id(EDITED), "edited".into());
-        self.plan.refused.clear();
-        let asks = [("ats.reason", applicant_id(EDITED), Some(edit)), ("register", applicant_id(REFUSED), None)];
-        let (log, topics) = (Arc::new(self.sim.world.log.clone()), self.sim.world.state_topics());
-        let clerk = State::open(log, "clerk", &topics, None).await.map_err(|error| error.to_string())?;
-        for (component, id, edited) in asks {
-            let letters = self.sim.world.letters().await;
-            let found =
-                letters.iter().rev().find(|l| l.component == component && l.key.as_deref() == Some(id.as_str()));
-            let letter = found.ok_or_else(|| format!("no letter of {component} for {id}"))?.id.clone();
-            let (target, kind) = (component.to_owned(), RequestKind::Replay { letter: letter.clone(), edited });
-            let at = self.sim.world.clock.now();
-            let request = Request { id: format!("replay-{letter}"), target, kind, at, answer: None };
-            clerk.requests.ask(&request).await.map_err(|error| error.to_string())?;
-        }
-        // Answering is struck like everything else.
-        if self.one_in(2) {
-            for at in 0..self.machines.len() {
-                let steps = [
-                    Durable::RequestAnswered,
-                    Durable::LetterSettled,
-                    Durable::LetterIndexSettled,
-                    Durable::SourceAppended,
-                ];
-                let when = if self.random.bool() { When::Before } else { When::After };
-                let fault = if self.random.bool() { Fault::Crash } else { Fault::Unavailable };
-                let aim = Aim::Step(self.random.choice(steps).unwrap(), when, 0);
-                let mut process = self.start(at, Strikes { aimed: vec![(aim, fault)], flaky: None });
-                let ended = process.ended_within(Duration::from_secs(30)).await;
-                if let Some(ended) = ended {
-                    self.note_end(&ended)?;
-                } else {
-                    process.kill().await;
-                }
-            }
-        }
-        self.settle("replayed").await
     }
 
     /// Processes run undisturbed until everything agrees.
