@@ -156,8 +156,8 @@ async fn a_trigger_that_refuses_a_row_costs_the_row_and_is_not_quoted() {
     assert!(!rejected[0].reason.text.contains("Trouble"), "{}", rejected[0].reason);
 }
 
-/// Fails with the temporary table left out of a savepoint's account (`relation pg_temp.… does not exist`), and with rows of
-/// an earlier statement left in it (the shift comes twice, and the second time refers to nobody).
+/// Fails when a table that was made behind a savepoint is believed to be there after it was rolled back (`relation
+/// pg_temp.… does not exist`), which is how a load of the whole register once stopped.
 #[tokio::test]
 async fn many_rows_go_by_way_of_a_temporary_table_also_around_bad_ones() {
     let Some((server, mut runner)) = Server::with_trouble("P0001").await else { return };
