@@ -7,6 +7,8 @@ psql --set ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname post
 create role muster login password :'register_password';
 create database register owner muster;
 revoke all on database register from public;
+create database operations owner muster;
+revoke all on database operations from public;
 
 create role registry login password :'registry_password';
 create database registry owner registry;

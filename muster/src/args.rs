@@ -133,12 +133,34 @@ impl Command {
 }
 
 /// What to do with topics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TopicsAction {
     /// Show them (the default).
     Show,
     /// Create those that are missing.
     Create,
+    /// Give topics another number of partitions, while nothing runs: they are copied, and the old ones stay.
+    Resize(Resize),
+}
+
+/// Which topics, and how many partitions.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Resize {
+    /// As in `register.applicant`, or a component: every topic goes along that shares partitions with it.
+    #[arg(required_unless_present_any = ["drop_old", "abandon"], requires = "partitions")]
+    pub target: Option<String>,
+    /// How many each is to have.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000), requires = "target")]
+    pub partitions: Option<u32>,
+    /// Do it without asking.
+    #[arg(long)]
+    pub yes: bool,
+    /// Delete the topics that were in use before earlier resizes.
+    #[arg(long, conflicts_with_all = ["target", "partitions", "abandon"])]
+    pub drop_old: bool,
+    /// Give up a resize that was broken off: its copies are deleted, and the topics stay as they are.
+    #[arg(long, conflicts_with_all = ["target", "partitions"])]
+    pub abandon: bool,
 }
 
 /// What to do with dead letters.

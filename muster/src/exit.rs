@@ -2,6 +2,7 @@
 
 use pipeline::config::Problems;
 use pipeline::log::LogError;
+use pipeline::operations::OperationsError;
 use pipeline::run::RunError;
 use pipeline::sink::SinkError;
 use pipeline::source::SourceError;
@@ -31,6 +32,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(StateError::Log(LogError::Unavailable { .. })))
             || matches!(cause.downcast_ref(), Some(SinkError::Unavailable { .. } | SinkError::Contended { .. }))
             || matches!(cause.downcast_ref(), Some(SourceError::Unavailable { .. }))
+            || matches!(cause.downcast_ref(), Some(OperationsError::Away(_)))
             || matches!(cause.downcast_ref(), Some(RegistryError::Unavailable { .. }))
             || cause.downcast_ref::<RunError>().is_some_and(|error| error.can_pass().is_some());
         if unreachable {

@@ -10,17 +10,19 @@ use pipeline::clock::{Clock, SystemClock};
 use pipeline::config::{Problems, SecretRef};
 use pipeline::dead_letters::DeadLetters;
 use pipeline::log::kafka::{KafkaLog, KafkaOptions, Limits, Password, Security, Tls};
+use pipeline::log::names::Names;
 use pipeline::log::sqlite::{SqliteLog, SqliteOptions};
 use pipeline::log::{Log, NewTopic};
-use pipeline::operations::Operations;
+use pipeline::operations::{Operations, PostgresOptions};
 use pipeline::run::{Feed, Health, Mode, ProcessorTask, RunError, Runtime, SinkTask, System, run_systems};
-use pipeline::state::State;
+use pipeline::state::{State, StateError};
 use schemas::{Profile, Registry, RegistryAuth, RegistryConfig, TopicKind};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::topics::resizable;
 use crate::exit;
-use crate::settings::{KafkaSettings, LogSettings, RegistrySettings, Settings};
+use crate::settings::{HistorySettings, KafkaSettings, LogSettings, RegistrySettings, Settings};
 
 /// The environment, read here and nowhere else.
 pub fn environment(name: &str) -> Option<String> {
@@ -34,6 +36,12 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// Answered requests are kept this long: an edited replay holds a record.
 const KEEP_ANSWERS: TimeDelta = TimeDelta::days(7);
+
+/// How often history is caught up when nothing else writes it.
+const LOOK_AFTER_HISTORY: Duration = Duration::from_secs(10);
+
+/// How often old history is forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
 /// Makes the process's folder, for its owner alone: the log in it holds records.
 fn make_private(folder: &Path) -> Result<()> {
@@ -54,6 +62,8 @@ pub struct Process {
     pub processors: Vec<ProcessorTask>,
     /// Systems that are written to.
     pub sinks: Vec<SinkTask>,
+    /// How long history is kept.
+    keep: TimeDelta,
 }
 
 /// What became of one component.
@@ -70,11 +80,16 @@ pub async fn open_log(settings: &Settings) -> Result<(Arc<dyn Log>, Option<Arc<S
             Ok((Arc::clone(&log) as Arc<dyn Log>, Some(log)))
         }
         LogSettings::Kafka(kafka) => {
-            let options = kafka_options(kafka)?;
-            let log = KafkaLog::connect(options).await?;
-            Ok((Arc::new(log), None))
+            let log: Arc<dyn Log> = Arc::new(open_kafka(kafka).await?);
+            let names = Names::read(log.as_ref()).await?;
+            Ok((names.over(log), None))
         }
     }
+}
+
+/// A cluster as it is, whatever its topics stand for.
+pub async fn open_kafka(kafka: &KafkaSettings) -> Result<KafkaLog> {
+    Ok(KafkaLog::connect(kafka_options(kafka)?).await?)
 }
 
 /// How a Kafka cluster is reached.
@@ -105,6 +120,17 @@ pub fn kafka_options(kafka: &KafkaSettings) -> Result<KafkaOptions> {
 fn secret(secret: &SecretRef) -> Result<String> {
     let resolved = secret.resolve(&environment).map_err(|problem| Problems::from_iter([problem]));
     Ok(resolved?.expose().to_owned())
+}
+
+/// History for people. A PostgreSQL isn't contacted yet: one that is away holds nobody up.
+pub async fn open_operations(settings: &Settings) -> Result<Operations> {
+    Ok(match &settings.operations.history {
+        HistorySettings::Sqlite { path } => Operations::open(path).await?,
+        HistorySettings::Postgres { options, password } => {
+            let password = password.as_ref().map(secret).transpose()?;
+            Operations::postgres(&PostgresOptions { password, ..options.clone() })?
+        }
+    })
 }
 
 /// The registry's client, where one is configured.
@@ -186,10 +212,12 @@ impl Process {
         let process = process_name();
         let state =
             State::open(Arc::clone(&log), &process, &state_topics, registry(settings.registry.as_ref())?).await?;
+        check_names(log.as_ref(), &state)?;
         state.requests.forget(clock.now() - KEEP_ANSWERS).await?;
-        let operations = Operations::open(&settings.folder.join("operations.sqlite")).await?;
+        let operations = open_operations(settings).await?;
         let letters = DeadLetters::open(Arc::clone(&log), operations.clone(), Arc::clone(&clock)).await?;
-        letters.rebuild_index().await?;
+        let letters = letters.with_lives(Arc::clone(&state.incarnations));
+        letters.try_catch_up().await;
         let runtime = Runtime {
             process: process.into(),
             log,
@@ -209,7 +237,8 @@ impl Process {
             .map(|processor| ProcessorTask { processor })
             .collect();
         let sinks = sinks(settings)?;
-        Ok(Self { runtime, embedded, systems, processors, sinks })
+        let keep = TimeDelta::from_std(settings.operations.keep).unwrap_or(TimeDelta::MAX);
+        Ok(Self { runtime, embedded, systems, processors, sinks, keep })
     }
 
     /// Runs every source once, then drains processors and sinks. Answers what became of each.
@@ -230,6 +259,7 @@ impl Process {
 
     /// Runs everything until told to stop. A component that stops because a person must act doesn't stop the others.
     pub async fn follow(&mut self, stop: &CancellationToken) -> Vec<Ended> {
+        let stop = &stop.child_token();
         let mut tasks = JoinSet::new();
         let systems = std::mem::take(&mut self.systems);
         let (runtime, token) = (self.runtime.clone(), stop.clone());
@@ -244,20 +274,33 @@ impl Process {
             let (runtime, token) = (self.runtime.clone(), stop.clone());
             tasks.spawn(async move { (task.name.to_string(), task.run(&runtime, Mode::Follow, &token).await) });
         }
+        // Ends with the process.
+        let _history = AbortOnDrop(tokio::spawn(look_after_history(self.runtime.clone(), self.keep)));
+        let state = self.runtime.state.clone();
+        let mut resized = Box::pin(async move { resized(&state).await });
         let mut ended = Vec::new();
-        while let Some(joined) = tasks.join_next().await {
+        loop {
+            let joined = tokio::select! {
+                joined = tasks.join_next() => joined,
+                why = &mut resized, if !stop.is_cancelled() => {
+                    ended.push(("topics".to_owned(), Err(begin_again(why))));
+                    stop.cancel();
+                    continue;
+                }
+            };
+            let Some(joined) = joined else { return ended };
             ended.push(joined.unwrap_or_else(|panicked| {
                 let reason = panicked.to_string();
                 let hint = "this is a mistake in the program; start it again".to_owned();
                 ("a component".to_owned(), Err(RunError::Refused { component: "a component".into(), reason, hint }))
             }));
         }
-        ended
     }
 
     /// Closes the log, so that another process can open it.
     pub async fn close(self) {
-        let Self { embedded, runtime, systems, processors, sinks } = self;
+        let Self { embedded, runtime, systems, processors, sinks, keep: _ } = self;
+        runtime.operations.catch_up().await;
         // They follow the log for as long as they live.
         drop((runtime, systems, processors, sinks));
         if let Some(embedded) = embedded {
@@ -266,8 +309,83 @@ impl Process {
     }
 }
 
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Catches history up after its database was away, follows what other processes wrote, and forgets what is old.
+async fn look_after_history(runtime: Runtime, keep: TimeDelta) {
+    let mut forgot: Option<Instant> = None;
+    loop {
+        runtime.operations.catch_up().await;
+        runtime.letters.try_catch_up().await;
+        if forgot.is_none_or(|at| at.elapsed() > FORGET_EVERY)
+            && let Some(before) = runtime.clock.now().checked_sub_signed(keep)
+        {
+            match runtime.operations.forget(before).await {
+                Ok(rows) => {
+                    forgot = Some(Instant::now());
+                    tracing::debug!(rows, "old history forgotten");
+                }
+                // Said already, and tried again.
+                Err(error) => tracing::debug!(error = %error, "old history isn't forgotten yet"),
+            }
+        }
+        tokio::time::sleep(LOOK_AFTER_HISTORY).await;
+    }
+}
+
 fn is_state(name: &str) -> bool {
     schemas::catalogue().topic(name).is_some_and(|topic| matches!(topic.kind, TopicKind::State))
+}
+
+/// Nobody may write to topics that are being copied, or to those that were copied before.
+fn check_names(log: &dyn Log, state: &State) -> Result<()> {
+    let (names, _) = state.incarnations.names()?;
+    if let Some(resize) = &names.under_way {
+        let topics: Vec<&str> = resize.topics.keys().map(String::as_str).collect();
+        bail!(
+            "{} are being given {} partitions, or that was broken off: wait for it, give `muster topics resize {} --partitions \
+             {}` again, or give it up with `muster topics resize --abandon`",
+            topics.join(", "),
+            resize.partitions,
+            topics.first().unwrap_or(&"TOPIC"),
+            resize.partitions
+        );
+    }
+    if names.topics.iter().any(|(name, own)| log.own_name(name) != own.as_str()) {
+        bail!("topics were resized a moment ago: start again");
+    }
+    Ok(())
+}
+
+/// Waits until topics are resized under us.
+async fn resized(state: &State) -> Result<(), StateError> {
+    let (began_with, mut changes) = state.incarnations.names()?;
+    loop {
+        changes.rung().await;
+        let (names, _) = state.incarnations.names()?;
+        if names.under_way.is_some() || names.topics != began_with.topics {
+            return Ok(());
+        }
+    }
+}
+
+fn begin_again(why: Result<(), StateError>) -> RunError {
+    let error = match why {
+        Ok(()) => RunError::Refused {
+            component: "topics".into(),
+            reason: "they are being resized".into(),
+            hint: "start again when `muster topics resize` has ended".into(),
+        },
+        Err(error) => error.into(),
+    };
+    tracing::error!(error = %error, "everything stops");
+    error
 }
 
 /// A topic that has another number of partitions would put keys elsewhere than their readers look.
@@ -277,11 +395,14 @@ async fn check_partitions(log: &dyn Log, wanted: &[NewTopic]) -> Result<()> {
         let Some(found) = there.iter().find(|found| found.name == topic.name) else {
             bail!("topic {} doesn't exist and could not be created", topic.name);
         };
-        if found.partitions != topic.partitions {
+        if resizable(&topic.name) && found.partitions != topic.partitions {
             bail!(
-                "topic {} has {} partitions, the configuration says {}: set `log.kafka.partitions` to what the cluster has",
+                "topic {} has {} partitions, the configuration says {}: set `log.kafka.partitions` to what the cluster has, \
+                 or stop all processes and give `muster topics resize {} --partitions {}`",
                 topic.name,
                 found.partitions,
+                topic.partitions,
+                topic.name,
                 topic.partitions
             );
         }

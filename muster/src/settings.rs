@@ -1,5 +1,6 @@
 //! The configuration file: what a process is made of.
 
+mod operations;
 mod wiring;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use pipeline::run::{RejectLimit, SinkLimits, Vanished};
 use pipeline::schedule::Schedule;
 use producers::SourceSettings;
 use sinks::SinkSettings;
+
+pub use self::operations::{HistorySettings, OperationsSettings};
 
 /// How often everything is read when nothing is said. Systems don't move a record's date with every edit (a recorded feed
 /// has milestones newer than their applicant's `updated_date`), so what polling by date misses is found by this alone.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// The schema registry.
     pub registry: Option<RegistrySettings>,
+    /// History for people.
+    pub operations: OperationsSettings,
     /// Where HTTP is served; `None`: nowhere.
     pub http: Option<SocketAddr>,
     /// How long to wait for systems that are away.
@@ -158,6 +163,7 @@ impl Settings {
         let http =
             root.section("http").map(|http| http.socket_address("listen").or(SocketAddr::from(([127, 0, 0, 1], 8080))));
         let log = log(root, &folder);
+        let operations = operations::read(root, &folder);
         let registry = root.section("registry").map(|section| registry(&section));
         let retry = root.section("retry").map(|section| retry(&section)).unwrap_or_default();
         let rejects = root.section("rejects").map(|section| rejects(&section)).unwrap_or_default();
@@ -176,6 +182,7 @@ impl Settings {
             folder,
             log: log?,
             registry,
+            operations,
             http,
             retry,
             rejects,
@@ -196,6 +203,7 @@ impl Settings {
         if let Some(registry) = &self.registry {
             secrets.extend(registry.basic.iter().map(|(_, password)| password).chain(&registry.bearer));
         }
+        secrets.extend(self.operations.secret());
         secrets.extend(self.sources.iter().flat_map(|source| source.from.secrets()));
         secrets.extend(self.sinks.iter().flat_map(|sink| sink.to.secrets()));
         secrets

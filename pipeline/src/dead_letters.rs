@@ -1,8 +1,11 @@
 //! Dead letters: rejects stored with everything needed to repair and replay them.
 //!
 //! The letter itself is a record of `muster.dead-letters`, written before progress moves past the reject; the
-//! operations database indexes it for people. Contents never appear in headers, keys or logs.
+//! operations database indexes it for people ([`index`]). Contents never appear in headers, keys or logs.
 
+mod index;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -14,10 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::change::Version;
 use crate::clock::Clock;
 use crate::log::{Append, Headers, Log, LogError, Offset, TopicPartition};
-use crate::operations::{LetterFilter, LetterRow, LetterState, Operations, OperationsError};
+use crate::operations::{LetterFilter, LetterState, Operations, OperationsError};
 use crate::reject::{Reason, Reject};
 use crate::state::topic::DEAD_LETTERS;
+use crate::state::{Incarnations, StateError};
 use crate::telemetry;
+
+use self::index::Index;
 
 /// The record of a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,27 +110,45 @@ pub enum LetterError {
     /// The letter can't be written as JSON.
     #[error("a dead letter can't be written: {0}")]
     Json(#[from] serde_json::Error),
+    /// Which life of their topic it is.
+    #[error(transparent)]
+    State(StateError),
+}
+
+impl From<StateError> for LetterError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Log(error) => Self::Log(error),
+            error => Self::State(error),
+        }
+    }
 }
 
 /// Writes and settles letters.
 #[derive(Clone)]
 pub struct DeadLetters {
-    log: Arc<dyn Log>,
-    operations: Operations,
+    index: Arc<Index>,
     clock: Arc<dyn Clock>,
-    partitions: u32,
 }
 
 impl DeadLetters {
     /// The letters' topic must exist.
     pub async fn open(log: Arc<dyn Log>, operations: Operations, clock: Arc<dyn Clock>) -> Result<Self, LetterError> {
         let partitions = u32::try_from(log.ends(DEAD_LETTERS).await?.len()).unwrap_or(u32::MAX);
-        Ok(Self { log, operations, clock, partitions })
+        Ok(Self { index: Arc::new(Index::new(log, operations, partitions)), clock })
+    }
+
+    /// The same, with an index that begins anew when the letters' topic was made anew.
+    pub fn with_lives(self, lives: Arc<Incarnations>) -> Self {
+        let Index { log, operations, partitions, .. } = &*self.index;
+        let mut index = Index::new(Arc::clone(log), operations.clone(), *partitions);
+        index.lives = Some(lives);
+        Self { index: Arc::new(index), ..self }
     }
 
     /// The index.
     pub fn operations(&self) -> &Operations {
-        &self.operations
+        &self.index.operations
     }
 
     /// A letter for a reject of a feed.
@@ -208,36 +232,22 @@ impl DeadLetters {
         for letter in letters {
             appends.push(self.append(&letter.id, Some(serde_json::to_vec(letter)?.into())));
         }
-        self.log.append(appends).await?;
+        self.index.log.append(appends).await?;
         for letter in letters {
-            self.index(letter).await?;
             let labels = [("component", letter.component.clone()), ("code", letter.code.clone())];
             metrics::counter!(telemetry::LETTERS, &labels).increment(1);
         }
+        self.index.try_catch_up().await;
         Ok(())
     }
 
-    async fn index(&self, letter: &Letter) -> Result<(), LetterError> {
-        let row = LetterRow {
-            id: letter.id.clone(),
-            state: LetterState::Open,
-            component: letter.component.clone(),
-            topic: Some(letter.topic.clone()),
-            key: letter.key.clone(),
-            version: letter.version.map(|version| version.0),
-            code: letter.code.clone(),
-            reason: letter.reason.clone(),
-            at: letter.at,
-            settled: None,
-        };
-        self.operations.enter_letter(&row, letter.run.as_deref(), &serde_json::to_string(letter)?).await?;
-        Ok(())
-    }
-
-    /// Settles a letter: it leaves the log, and the index remembers what became of it.
+    /// Settles a letter, durably: it leaves the log, and the index remembers what became of it.
     pub async fn settle(&self, id: &str, state: LetterState) -> Result<(), LetterError> {
-        self.log.append(vec![self.append(id, None)]).await?;
-        self.operations.settle_letter(id, state, self.clock.now()).await?;
+        let mut append = self.append(id, None);
+        append.headers.push(index::STATE, state.as_str());
+        append.headers.push(index::AT, self.clock.now().to_rfc3339());
+        self.index.log.append(vec![append]).await?;
+        self.index.try_catch_up().await;
         Ok(())
     }
 
@@ -254,19 +264,42 @@ impl DeadLetters {
             topic: Some(topic.to_owned()),
             ..LetterFilter::default()
         };
-        if delivered.is_empty() || self.operations.count_letters(&filter).await? == 0 {
+        if delivered.is_empty() {
             return Ok(0);
         }
-        let keys: Vec<&str> = delivered.iter().map(|(key, _)| *key).collect();
-        let mut superseded = 0;
-        for letter in self.operations.open_letters_of(component, &keys).await? {
-            if letter.topic.as_deref() != Some(topic) {
-                continue;
+        if self.operations().resting() {
+            self.index.missed(component, topic, delivered);
+            return Ok(0);
+        }
+        let missed = self.index.take_missed(component, topic);
+        let mut latest: HashMap<&str, Version> = missed.iter().map(|(key, version)| (key.as_str(), *version)).collect();
+        for (key, version) in delivered {
+            let known = latest.entry(key).or_insert(*version);
+            *known = (*known).max(*version);
+        }
+        let open = match self.operations().count_letters(&filter).await {
+            Ok(0) => return Ok(0),
+            Ok(_) => {
+                let keys: Vec<&str> = latest.keys().copied().collect();
+                self.operations().open_letters_of(component, &keys).await
             }
-            let newer = delivered.iter().any(|(key, version)| {
-                Some(*key) == letter.key.as_deref() && letter.version.is_none_or(|v| v < version.0)
-            });
-            if newer {
+            Err(error) => Err(error),
+        };
+        let open = match open {
+            Ok(open) => open,
+            Err(error) => {
+                // History holds nobody up; a letter that stays open is found to be superseded when it is replayed.
+                self.operations().rest(&error);
+                let again: Vec<(&str, Version)> = latest.into_iter().collect();
+                self.index.missed(component, topic, &again);
+                return Ok(0);
+            }
+        };
+        let mut superseded = 0;
+        for letter in open {
+            let delivered = letter.key.as_deref().and_then(|key| latest.get(key));
+            let newer = delivered.is_some_and(|version| letter.version.is_none_or(|v| v < version.0));
+            if newer && letter.topic.as_deref() == Some(topic) {
                 self.settle(&letter.id, LetterState::Superseded).await?;
                 superseded += 1;
             }
@@ -280,34 +313,28 @@ impl DeadLetters {
             return Ok(Some(found));
         }
         // Another machine's process may have written it since.
-        self.rebuild_index().await?;
+        self.index.catch_up().await?;
         self.indexed(id).await
     }
 
     async fn indexed(&self, id: &str) -> Result<Option<(LetterState, Letter)>, LetterError> {
-        let Some((row, text)) = self.operations.letter(id).await? else { return Ok(None) };
+        let Some((row, text)) = self.operations().letter(id).await? else { return Ok(None) };
         Ok(Some((row.state, serde_json::from_str(&text)?)))
     }
 
-    /// Enters every letter of the log that the index doesn't have: the index may have been lost.
-    pub async fn rebuild_index(&self) -> Result<(), LetterError> {
-        let mut letters: std::collections::BTreeMap<Bytes, Option<Bytes>> = std::collections::BTreeMap::new();
-        let all: Vec<(TopicPartition, Offset)> =
-            (0..self.partitions).map(|p| (TopicPartition::new(DEAD_LETTERS, p), Offset::START)).collect();
-        crate::log::scan(self.log.as_ref(), &all, |record| {
-            if let Some(key) = record.key {
-                letters.insert(key, record.value);
-            }
-        })
-        .await?;
-        for value in letters.into_values().flatten() {
-            self.index(&serde_json::from_slice(&value)?).await?;
-        }
-        Ok(())
+    /// Enters what the log holds and the index doesn't know yet: other processes write letters, too, and the index may
+    /// have been lost or away.
+    pub async fn catch_up(&self) -> Result<(), LetterError> {
+        self.index.catch_up().await
+    }
+
+    /// The same, where nobody waits for it: a database that is away is asked again later.
+    pub async fn try_catch_up(&self) {
+        self.index.try_catch_up().await;
     }
 
     fn append(&self, id: &str, value: Option<Bytes>) -> Append {
-        let partition = schemas::partition_of(id.as_bytes(), self.partitions);
+        let partition = schemas::partition_of(id.as_bytes(), self.index.partitions);
         let key = Bytes::copy_from_slice(id.as_bytes());
         Append { at: TopicPartition::new(DEAD_LETTERS, partition), key, value, headers: Headers::default() }
     }

@@ -27,6 +27,8 @@ pub const COMPLETE_TO: &str = "muster_source_complete_to_seconds";
 pub const RUNS: &str = "muster_source_runs_total";
 /// Gauge, label `component`: rows that wait for another row.
 pub const PARKED: &str = "muster_parked_rows";
+/// Gauge: notes that wait for the operations database.
+pub const NOTES: &str = "muster_operations_notes_waiting";
 
 /// Registers all names with their meanings.
 pub fn describe() {
@@ -42,6 +44,7 @@ pub fn describe() {
     metrics::describe_gauge!(COMPLETE_TO, "up to when a feed is complete, in seconds since 1970");
     metrics::describe_counter!(RUNS, "runs of a source");
     metrics::describe_gauge!(PARKED, "rows that wait for another row");
+    metrics::describe_gauge!(NOTES, "notes that wait for the operations database");
 }
 
 /// Counts a step's records.

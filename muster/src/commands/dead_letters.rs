@@ -15,7 +15,7 @@ use crate::args::{LettersAction, LettersFilter, LettersState};
 use crate::contact::{self, Ask, Told};
 use crate::exit;
 use crate::output::{Output, table};
-use crate::process::Process;
+use crate::process::{Process, open_operations};
 use crate::settings::{LogSettings, Settings};
 
 /// The largest file that `--with` takes.
@@ -23,7 +23,7 @@ const LARGEST_EDIT: u64 = 4 << 20;
 
 /// Does what was asked.
 pub async fn run(settings: &Settings, action: &LettersAction, output: Output) -> Result<u8> {
-    let operations = Operations::open(&settings.folder.join("operations.sqlite")).await?;
+    let operations = open_operations(settings).await?;
     match action {
         LettersAction::List(which) => list(&operations, which, output).await,
         LettersAction::Show { id } => show(&operations, id, output).await,

@@ -9,7 +9,7 @@ mod run;
 mod simulate;
 mod status;
 mod sync;
-mod topics;
+pub(crate) mod topics;
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<u8> {
         }
         Command::Check => check::run(&args.config, output).await,
         Command::Plan { apply } => plan::run(&settings(&args)?, *apply, output).await,
-        Command::Topics { action } => topics::run(&settings(&args)?, *action, output).await,
+        Command::Topics { action } => topics::run(&settings(&args)?, action.as_ref(), output).await,
         Command::Sync { target, from, to, page, full } => {
             let kind = RequestKind::Sync { window: from.zip(*to), page: *page, everything: *full };
             sync::run(&settings(&args)?, target, kind, output).await

@@ -3,12 +3,13 @@
 use anyhow::{Result, bail};
 use pipeline::ledger::Counts;
 use pipeline::log::sqlite::holder;
-use pipeline::operations::{LetterFilter, LetterState, Operations};
+use pipeline::operations::{LetterFilter, LetterState};
 use serde_json::{Value, json};
 
 use crate::contact::{self, Ask, Told};
 use crate::exit;
 use crate::output::{Output, table};
+use crate::process::open_operations;
 use crate::settings::{LogSettings, Settings};
 
 /// Shows the history, and asks the running process where there is one.
@@ -17,7 +18,7 @@ pub async fn run(settings: &Settings, health: bool, output: Output) -> Result<u8
     if health {
         return ready(process.as_ref(), output);
     }
-    let operations = Operations::open(&settings.folder.join("operations.sqlite")).await?;
+    let operations = open_operations(settings).await?;
     let mut feeds = Vec::new();
     for source in operations.sources().await? {
         let last = operations.runs(&source, 1).await?.into_iter().next();

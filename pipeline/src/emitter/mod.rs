@@ -155,7 +155,7 @@ impl Emitter {
             return Err(LogError::UnknownTopic { topic: topic.name.clone() }.into());
         };
         let (schema, group_fields) = (Arc::clone(&entity.schema), entity.group_fields);
-        let schema_id = context.state.schemas.id_for_writing(&name, &schema).await?;
+        let schema_id = context.state.schemas.id_for_writing(&context.log.own_name(&name), &schema).await?;
         let component = component.into();
         let owned = BTreeMap::new();
         Ok(Self { component, topic, name, partitions, schema, schema_id, group_fields, context, owned, forgotten: 0 })

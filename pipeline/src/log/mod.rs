@@ -1,11 +1,13 @@
 //! The one seam between Muster and the broker: topics of keyed records that are compacted, so that a topic is a table.
 //!
 //! Three implementations: [`kafka`] for production, [`sqlite`] for one machine, `memory` for tests and
-//! simulations. All pass `testing::log_suite`.
+//! simulations. All pass `testing::log_suite`. [`names`] is a face of each that knows what resized topics are called.
 
+pub mod copy;
 pub mod kafka;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod names;
 mod scan;
 mod settings;
 pub mod sqlite;
@@ -296,6 +298,11 @@ pub trait Log: Send + Sync {
 
     /// What a group has committed, without joining it.
     async fn committed(&self, group: &str, of: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError>;
+
+    /// What the log itself calls a topic: another name where it was resized ([`names`]).
+    fn own_name<'n>(&'n self, topic: &'n str) -> Cow<'n, str> {
+        Cow::Borrowed(topic)
+    }
 }
 
 /// Reads whole partitions. Holds a bounded number of records, whatever its user's pace.

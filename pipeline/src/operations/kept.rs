@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::{LedgerRow, LetterFilter, LetterRow, LetterState, OperationsError, RunOutcome, RunRecord, RunStart};
+use super::{
+    Indexed, LedgerRow, LetterFilter, LetterRow, LetterState, OperationsError, RunOutcome, RunRecord, RunStart,
+};
 use crate::ledger::Counts;
+use crate::log::Offset;
 use crate::log::memory::{Fault, When};
 
 /// Something that is written to the operations database.
@@ -38,6 +41,8 @@ struct Tables {
     runs: Vec<RunRecord>,
     letters: BTreeMap<String, (LetterRow, String)>,
     ledger: BTreeMap<(String, String), LedgerRow>,
+    /// By partition of the letters' topic: its life, and up to where it was followed.
+    letters_read: BTreeMap<u32, (String, Offset)>,
 }
 
 impl Kept {
@@ -56,6 +61,14 @@ impl Kept {
         self.step(what, When::After).await
     }
 
+    /// Writes a note. One that finds nobody waits, and is written all the same.
+    async fn note(&self, what: Write, write: impl FnOnce(&mut Tables)) {
+        // What an operator of a simulation makes of it is only whether the process goes on from here.
+        let (Ok(()) | Err(_)) = self.step(what, When::Before).await;
+        write(&mut self.tables());
+        let (Ok(()) | Err(_)) = self.step(what, When::After).await;
+    }
+
     async fn step(&self, what: Write, when: When) -> Result<(), OperationsError> {
         match self.faults.as_ref().map_or(Fault::Ok, |hook| hook(what, when)) {
             Fault::Ok => Ok(()),
@@ -68,7 +81,7 @@ impl Kept {
         }
     }
 
-    pub async fn begin_run(&self, run: &RunStart<'_>) -> Result<(), OperationsError> {
+    pub async fn begin_run(&self, run: &RunStart<'_>) {
         let (window_from, window_to) = run.window.unzip();
         let record = RunRecord {
             id: run.id.to_owned(),
@@ -83,18 +96,11 @@ impl Kept {
             vanished: 0,
             error: None,
         };
-        self.write(Write::RunBegun, |tables| tables.runs.push(record)).await
+        self.note(Write::RunBegun, |tables| tables.runs.push(record)).await;
     }
 
-    pub async fn end_run(
-        &self,
-        id: &str,
-        ended: DateTime<Utc>,
-        counts: &Counts,
-        vanished: u64,
-        outcome: &RunOutcome,
-    ) -> Result<(), OperationsError> {
-        self.write(Write::RunEnded, |tables| {
+    pub async fn end_run(&self, id: &str, ended: DateTime<Utc>, counts: &Counts, vanished: u64, outcome: &RunOutcome) {
+        self.note(Write::RunEnded, |tables| {
             let Some(run) = tables.runs.iter_mut().find(|run| run.id == id) else { return };
             (run.ended, run.counts, run.vanished) = (Some(ended), *counts, vanished);
             (run.success, run.error) = match outcome {
@@ -103,7 +109,7 @@ impl Kept {
                 RunOutcome::Failed(error) => (Some(false), Some(error.clone())),
             };
         })
-        .await
+        .await;
     }
 
     pub fn runs(&self, source: &str, limit: u32) -> Vec<RunRecord> {
@@ -123,18 +129,41 @@ impl Kept {
         sources.into_iter().collect()
     }
 
-    pub async fn enter_letter(&self, row: &LetterRow, letter: &str) -> Result<(), OperationsError> {
-        self.write(Write::LetterEntered, |tables| {
-            let new = || (row.clone(), letter.to_owned());
-            let (entered, text) = tables.letters.entry(row.id.clone()).or_insert_with(new);
-            let settled = matches!(entered.state, LetterState::Replayed | LetterState::Superseded);
-            if settled && entered.version.is_some() {
-                (entered.state, entered.settled) = (LetterState::Open, None);
-                (entered.code, entered.reason, entered.at) = (row.code.clone(), row.reason.clone(), row.at);
-                letter.clone_into(text);
-            }
+    pub fn letters_read(&self, partition: u32, life: &str) -> Offset {
+        let mut tables = self.tables();
+        let (of, next) = tables.letters_read.entry(partition).or_insert_with(|| (life.to_owned(), Offset::START));
+        if of != life {
+            (*of, *next) = (life.to_owned(), Offset::START);
+        }
+        *next
+    }
+
+    pub fn read_letters_again(&self, partition: u32) {
+        if let Some((_, next)) = self.tables().letters_read.get_mut(&partition) {
+            *next = Offset::START;
+        }
+    }
+
+    pub async fn index_letters(
+        &self,
+        partition: u32,
+        (life, from, next): (&str, Offset, Offset),
+        records: Vec<Indexed>,
+    ) -> Result<bool, OperationsError> {
+        let what = match records.first() {
+            Some(Indexed::Settled { .. }) => Write::LetterSettled,
+            Some(Indexed::Entered { .. }) | None => Write::LetterEntered,
+        };
+        let mut done = false;
+        self.write(what, |tables| {
+            let read = tables.letters_read.get_mut(&partition).filter(|(of, at)| of == life && *at == from);
+            let Some((_, at)) = read else { return };
+            *at = next;
+            done = true;
+            records.into_iter().for_each(|record| tables.index(record));
         })
-        .await
+        .await?;
+        Ok(done)
     }
 
     pub fn letters(&self, filter: &LetterFilter, limit: u32) -> Vec<LetterRow> {
@@ -154,16 +183,6 @@ impl Kept {
         self.tables().letters.get(id).cloned()
     }
 
-    pub async fn settle_letter(&self, id: &str, state: LetterState, at: DateTime<Utc>) -> Result<(), OperationsError> {
-        self.write(Write::LetterSettled, |tables| {
-            let Some((row, _)) = tables.letters.get_mut(id) else { return };
-            if row.state == LetterState::Open || state != LetterState::Superseded {
-                (row.state, row.settled) = (state, Some(at));
-            }
-        })
-        .await
-    }
-
     pub fn open_letters_of(&self, component: &str, keys: &[&str]) -> Vec<LetterRow> {
         let tables = self.tables();
         let open = tables.letters.values().map(|(row, _)| row).filter(|row| {
@@ -174,13 +193,36 @@ impl Kept {
         open.cloned().collect()
     }
 
-    pub async fn write_ledger(&self, row: &LedgerRow) -> Result<(), OperationsError> {
+    pub async fn write_ledger(&self, row: &LedgerRow) {
         let at = (row.component.clone(), row.process.clone());
-        self.write(Write::Account, |tables| drop(tables.ledger.insert(at, row.clone()))).await
+        self.note(Write::Account, |tables| drop(tables.ledger.insert(at, row.clone()))).await;
     }
 
     pub fn ledger(&self) -> Vec<LedgerRow> {
         self.tables().ledger.values().cloned().collect()
+    }
+}
+
+impl Tables {
+    fn index(&mut self, record: Indexed) {
+        match record {
+            Indexed::Entered { row, letter, .. } => {
+                let new = || (row.clone(), letter.clone());
+                let (entered, text) = self.letters.entry(row.id.clone()).or_insert_with(new);
+                let settled = matches!(entered.state, LetterState::Replayed | LetterState::Superseded);
+                if settled && entered.version.is_some() {
+                    (entered.state, entered.settled) = (LetterState::Open, None);
+                    (entered.code, entered.reason, entered.at) = (row.code, row.reason, row.at);
+                    *text = letter;
+                }
+            }
+            Indexed::Settled { id, state, at } => {
+                let Some((row, _)) = self.letters.get_mut(&id) else { return };
+                if row.state == LetterState::Open || state != LetterState::Superseded {
+                    (row.state, row.settled) = (state, Some(at));
+                }
+            }
+        }
     }
 }
 

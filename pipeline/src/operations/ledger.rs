@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::Row;
 
+use super::database::Statement;
 use super::runs::counts;
-use super::{Operations, OperationsError, pool_or, stored};
+use super::{Operations, OperationsError, or_kept, stored};
 use crate::ledger::Counts;
 
 /// A component's account in one process.
@@ -24,43 +24,43 @@ pub struct LedgerRow {
 }
 
 impl Operations {
-    /// Writes a component's account.
-    pub async fn write_ledger(&self, row: &LedgerRow) -> Result<(), OperationsError> {
-        let pool = pool_or!(self, |kept| kept.write_ledger(row).await);
-        let query = "insert into ledger (component, process, since, updated, read, delivered, unchanged, superseded, \
-                     stale, rejected, parked) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-                     on conflict (component, process) do update set since = excluded.since, updated = excluded.updated, \
-                     read = excluded.read, delivered = excluded.delivered, unchanged = excluded.unchanged, \
-                     superseded = excluded.superseded, stale = excluded.stale, rejected = excluded.rejected, \
-                     parked = excluded.parked";
+    /// Writes a component's account, now or when the database is back.
+    pub async fn write_ledger(&self, row: &LedgerRow) {
+        or_kept!(self, |kept| kept.write_ledger(row).await);
         let c = &row.counts;
-        sqlx::query(query)
-            .bind(&row.component)
-            .bind(&row.process)
-            .bind(row.since)
-            .bind(row.updated)
-            .bind(stored(c.read))
-            .bind(stored(c.delivered))
-            .bind(stored(c.unchanged))
-            .bind(stored(c.superseded))
-            .bind(stored(c.stale))
-            .bind(stored(c.rejected))
-            .bind(stored(c.parked))
-            .execute(pool)
-            .await?;
-        Ok(())
+        let statement = Statement::new(
+            "insert into ledger (component, process, since, updated, read, delivered, unchanged, superseded, \
+             stale, rejected, parked) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             on conflict (component, process) do update set since = excluded.since, updated = excluded.updated, \
+             read = excluded.read, delivered = excluded.delivered, unchanged = excluded.unchanged, \
+             superseded = excluded.superseded, stale = excluded.stale, rejected = excluded.rejected, \
+             parked = excluded.parked",
+        )
+        .bind(row.component.as_str())
+        .bind(row.process.as_str())
+        .bind(row.since)
+        .bind(row.updated)
+        .bind(stored(c.read))
+        .bind(stored(c.delivered))
+        .bind(stored(c.unchanged))
+        .bind(stored(c.superseded))
+        .bind(stored(c.stale))
+        .bind(stored(c.rejected))
+        .bind(stored(c.parked));
+        self.note(Some(format!("{} of {}", row.component, row.process)), statement).await;
     }
 
     /// All accounts, by component and process.
     pub async fn ledger(&self) -> Result<Vec<LedgerRow>, OperationsError> {
-        let pool = pool_or!(self, |kept| Ok(kept.ledger()));
-        let rows = sqlx::query("select * from ledger order by component, process").fetch_all(pool).await?;
+        or_kept!(self, |kept| Ok(kept.ledger()));
+        self.catch_up().await;
+        let rows = self.rows(Statement::new("select * from ledger order by component, process")).await?;
         let each = rows.iter().map(|row| {
             Ok(LedgerRow {
-                component: row.try_get("component")?,
-                process: row.try_get("process")?,
-                since: row.try_get("since")?,
-                updated: row.try_get("updated")?,
+                component: row.get("component")?,
+                process: row.get("process")?,
+                since: row.get("since")?,
+                updated: row.get("updated")?,
                 counts: counts(row)?,
             })
         });

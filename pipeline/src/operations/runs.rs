@@ -2,10 +2,9 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Operations, OperationsError, counted, pool_or, stored};
+use super::database::{Row, Statement};
+use super::{Operations, OperationsError, counted, or_kept, stored};
 use crate::ledger::Counts;
 
 /// A run as it begins.
@@ -62,108 +61,101 @@ pub struct RunRecord {
 }
 
 impl Operations {
-    /// Notes that a run begins.
-    pub async fn begin_run(&self, run: &RunStart<'_>) -> Result<(), OperationsError> {
-        let pool = pool_or!(self, |kept| kept.begin_run(run).await);
+    /// Notes that a run begins, now or when the database is back.
+    pub async fn begin_run(&self, run: &RunStart<'_>) {
+        or_kept!(self, |kept| kept.begin_run(run).await);
         let (from, to) = run.window.unzip();
-        sqlx::query("insert into runs (id, source, ask, window_from, window_to, started) values (?, ?, ?, ?, ?, ?)")
-            .bind(run.id)
-            .bind(run.source)
-            .bind(run.ask)
-            .bind(from)
-            .bind(to)
-            .bind(run.started)
-            .execute(pool)
-            .await?;
-        Ok(())
+        let statement = Statement::new(
+            "insert into runs (id, source, ask, window_from, window_to, started) values ($1, $2, $3, $4, $5, $6) \
+             on conflict (id) do nothing",
+        )
+        .bind(run.id)
+        .bind(run.source)
+        .bind(run.ask)
+        .bind(from)
+        .bind(to)
+        .bind(run.started);
+        self.note(None, statement).await;
     }
 
-    /// Notes how a run ended.
-    pub async fn end_run(
-        &self,
-        id: &str,
-        ended: DateTime<Utc>,
-        counts: &Counts,
-        vanished: u64,
-        outcome: &RunOutcome,
-    ) -> Result<(), OperationsError> {
-        let pool = pool_or!(self, |kept| kept.end_run(id, ended, counts, vanished, outcome).await);
+    /// Notes how a run ended, now or when the database is back.
+    pub async fn end_run(&self, id: &str, ended: DateTime<Utc>, counts: &Counts, vanished: u64, outcome: &RunOutcome) {
+        or_kept!(self, |kept| kept.end_run(id, ended, counts, vanished, outcome).await);
         let (success, error) = match outcome {
             RunOutcome::Success => (Some(true), None),
             RunOutcome::CutOff => (None, None),
             RunOutcome::Failed(error) => (Some(false), Some(error.as_str())),
         };
-        let query = "update runs set ended = ?, success = ?, read = ?, delivered = ?, unchanged = ?, superseded = ?, \
-                     stale = ?, rejected = ?, parked = ?, vanished = ?, error = ? where id = ?";
-        sqlx::query(query)
-            .bind(ended)
-            .bind(success)
-            .bind(stored(counts.read))
-            .bind(stored(counts.delivered))
-            .bind(stored(counts.unchanged))
-            .bind(stored(counts.superseded))
-            .bind(stored(counts.stale))
-            .bind(stored(counts.rejected))
-            .bind(stored(counts.parked))
-            .bind(stored(vanished))
-            .bind(error)
-            .bind(id)
-            .execute(pool)
-            .await?;
-        Ok(())
+        let statement = Statement::new(
+            "update runs set ended = $1, success = $2, read = $3, delivered = $4, unchanged = $5, superseded = $6, \
+             stale = $7, rejected = $8, parked = $9, vanished = $10, error = $11 where id = $12",
+        )
+        .bind(ended)
+        .bind(success)
+        .bind(stored(counts.read))
+        .bind(stored(counts.delivered))
+        .bind(stored(counts.unchanged))
+        .bind(stored(counts.superseded))
+        .bind(stored(counts.stale))
+        .bind(stored(counts.rejected))
+        .bind(stored(counts.parked))
+        .bind(stored(vanished))
+        .bind(error)
+        .bind(id);
+        self.note(None, statement).await;
     }
 
     /// The newest runs of a feed, newest first.
     pub async fn runs(&self, source: &str, limit: u32) -> Result<Vec<RunRecord>, OperationsError> {
-        let pool = pool_or!(self, |kept| Ok(kept.runs(source, limit)));
-        let rows = sqlx::query("select * from runs where source = ? order by started desc, rowid desc limit ?")
-            .bind(source)
-            .bind(limit)
-            .fetch_all(pool)
-            .await?;
+        or_kept!(self, |kept| Ok(kept.runs(source, limit)));
+        self.catch_up().await;
+        let sql = "select * from runs where source = $1 order by started desc, rowid desc limit $2";
+        let rows = self.rows(Statement::new(sql).bind(source).bind(i64::from(limit))).await?;
         rows.iter().map(|row| Ok(run_record(row)?)).collect()
     }
 
     /// The newest run of a feed that reached its end.
     pub async fn last_success(&self, source: &str) -> Result<Option<RunRecord>, OperationsError> {
-        let pool = pool_or!(self, |kept| Ok(kept.last_success(source)));
-        let query = "select * from runs where source = ? and success = 1 order by started desc, rowid desc limit 1";
-        let row = sqlx::query(query).bind(source).fetch_optional(pool).await?;
+        or_kept!(self, |kept| Ok(kept.last_success(source)));
+        self.catch_up().await;
+        let sql = "select * from runs where source = $1 and success order by started desc, rowid desc limit 1";
+        let row = self.row(Statement::new(sql).bind(source)).await?;
         Ok(row.as_ref().map(run_record).transpose()?)
     }
 
     /// All feeds that have ever run.
     pub async fn sources(&self) -> Result<Vec<String>, OperationsError> {
-        let pool = pool_or!(self, |kept| Ok(kept.sources()));
-        let rows = sqlx::query("select distinct source from runs order by source").fetch_all(pool).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        or_kept!(self, |kept| Ok(kept.sources()));
+        self.catch_up().await;
+        let rows = self.rows(Statement::new("select distinct source from runs order by source")).await?;
+        rows.iter().map(|row| Ok(row.get("source")?)).collect()
     }
 }
 
-fn run_record(row: &SqliteRow) -> Result<RunRecord, sqlx::Error> {
+fn run_record(row: &Row) -> Result<RunRecord, sqlx::Error> {
     Ok(RunRecord {
-        id: row.try_get("id")?,
-        source: row.try_get("source")?,
-        ask: row.try_get("ask")?,
-        window_from: row.try_get("window_from")?,
-        window_to: row.try_get("window_to")?,
-        started: row.try_get("started")?,
-        ended: row.try_get("ended")?,
-        success: row.try_get("success")?,
+        id: row.get("id")?,
+        source: row.get("source")?,
+        ask: row.get("ask")?,
+        window_from: row.get("window_from")?,
+        window_to: row.get("window_to")?,
+        started: row.get("started")?,
+        ended: row.get("ended")?,
+        success: row.get("success")?,
         counts: counts(row)?,
-        vanished: counted(row.try_get("vanished")?),
-        error: row.try_get("error")?,
+        vanished: counted(row.get("vanished")?),
+        error: row.get("error")?,
     })
 }
 
-pub(super) fn counts(row: &SqliteRow) -> Result<Counts, sqlx::Error> {
+pub(super) fn counts(row: &Row) -> Result<Counts, sqlx::Error> {
     Ok(Counts {
-        read: counted(row.try_get("read")?),
-        delivered: counted(row.try_get("delivered")?),
-        unchanged: counted(row.try_get("unchanged")?),
-        superseded: counted(row.try_get("superseded")?),
-        stale: counted(row.try_get("stale")?),
-        rejected: counted(row.try_get("rejected")?),
-        parked: counted(row.try_get("parked")?),
+        read: counted(row.get("read")?),
+        delivered: counted(row.get("delivered")?),
+        unchanged: counted(row.get("unchanged")?),
+        superseded: counted(row.get("superseded")?),
+        stale: counted(row.get("stale")?),
+        rejected: counted(row.get("rejected")?),
+        parked: counted(row.get("parked")?),
     })
 }

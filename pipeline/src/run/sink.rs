@@ -274,7 +274,12 @@ impl Loop<'_> {
 
     /// Where to go on. A void offset means: from the start, and the topic wins whatever its version.
     fn judge(&self, of: &Assigned, stored: Option<Stored>, bounds: Ends) -> (Offset, Option<Sweep>) {
-        let Some(stored) = stored else { return (bounds.start, None) };
+        let Some(stored) = stored else {
+            // A partition that a resize has brought: the target's rows of its keys came from other partitions, and may
+            // have gone from the topic since.
+            let resized = self.runtime.log.own_name(&of.topic.name) != of.topic.name.as_str();
+            return (bounds.start, resized.then(|| Sweep::until(bounds.end)));
+        };
         // Either way: a clock that was set doesn't tell how long it was.
         let away_ms = (self.runtime.clock.now().timestamp_millis() - stored.at_ms).saturating_abs();
         let tombstones_gone = away_ms > i64::try_from(of.topic.delete_retention.as_millis()).unwrap_or(i64::MAX);

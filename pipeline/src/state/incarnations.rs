@@ -8,7 +8,9 @@ use tokio::sync::Mutex;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{StateError, StateTable};
+use crate::bell::Listener;
 use crate::change::{Incarnation, header};
+use crate::log::names::{self, Names};
 use crate::log::{Ends, Headers, Log, LogError, Offset, Record, TopicPartition};
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -76,6 +78,17 @@ impl Incarnations {
         Self { table, log, naming: Mutex::default() }
     }
 
+    /// By the log's own name: a topic that was resized begins a new life.
+    fn key(&self, at: &TopicPartition) -> String {
+        format!("{}|{}", self.log.own_name(&at.topic), at.partition)
+    }
+
+    /// The names that topics have now, and changes whenever something is written beside them.
+    pub fn names(&self) -> Result<(Names, Listener), StateError> {
+        let changes = self.table.changes();
+        Ok((self.table.get::<Names>(names::KEY)?.map(|(names, _)| names).unwrap_or_default(), changes))
+    }
+
     /// The partition's present incarnation: see [`Self::present_all`].
     pub async fn present(&self, at: &TopicPartition) -> Result<Incarnation, StateError> {
         let mut found = self.present_all(std::slice::from_ref(at)).await?;
@@ -94,7 +107,7 @@ impl Incarnations {
             self.table.settled().await?;
             let mut open: BTreeMap<&TopicPartition, Option<(Life, Offset)>> = BTreeMap::new();
             for at in of.iter().filter(|at| !found.contains_key(*at)) {
-                open.insert(at, self.table.get(&at.to_string())?);
+                open.insert(at, self.table.get(&self.key(at))?);
             }
             if open.is_empty() {
                 return Ok(found);
@@ -106,7 +119,7 @@ impl Incarnations {
             self.table.settled().await?;
             let mut news = Vec::new();
             for (at, known) in open {
-                let key = at.to_string();
+                let key = self.key(at);
                 let written_at = known.as_ref().map(|(_, written_at)| *written_at);
                 if let Some((life, _)) = known {
                     if standing.contains(at) {
@@ -190,7 +203,7 @@ impl Incarnations {
 
     /// Another life than this one has been seen to have begun, whatever the partition's end says by now.
     pub async fn begin_anew(&self, at: &TopicPartition, former: &Incarnation) -> Result<(), StateError> {
-        let key = at.to_string();
+        let key = self.key(at);
         let known = self.known(&key).await?;
         if let Some((_, written_at)) = known.filter(|(life, _)| life.incarnation == *former) {
             let incarnation = new_incarnation();
@@ -211,7 +224,7 @@ impl Incarnations {
         loop {
             let mut news = Vec::new();
             for reached in reached {
-                let key = reached.at.to_string();
+                let key = self.key(&reached.at);
                 let known = self.table.get::<Life>(&key)?;
                 if let Some(life) = further(known.as_ref().map(|(life, _)| life), reached) {
                     news.push((key, life, known.map(|(_, at)| at)));
@@ -227,7 +240,7 @@ impl Incarnations {
 
     /// Whether keys of the partition have lost their right record, in this life, and not everything was stated again.
     pub fn incomplete(&self, at: &TopicPartition, incarnation: &Incarnation) -> Result<bool, StateError> {
-        let known = self.table.get::<Life>(&at.to_string())?;
+        let known = self.table.get::<Life>(&self.key(at))?;
         Ok(known.is_some_and(|(life, _)| life.incarnation == *incarnation && life.incomplete))
     }
 
@@ -238,7 +251,7 @@ impl Incarnations {
         incarnation: &Incarnation,
         incomplete: bool,
     ) -> Result<(), StateError> {
-        let key = at.to_string();
+        let key = self.key(at);
         loop {
             let Some((life, written_at)) = self.table.get::<Life>(&key)? else { return Ok(()) };
             if life.incarnation != *incarnation || life.incomplete == incomplete {

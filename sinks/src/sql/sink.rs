@@ -122,9 +122,11 @@ impl Sink for SqlSink {
         for assigned in of {
             let at = assigned.at();
             let row = tx.offset(&at).await.map_err(|failure| self.stop(failure))?;
-            let mine = row.filter(|row| row.epoch == assigned.epoch.0 && row.incarnation == assigned.incarnation.0);
+            let mine = row.filter(|row| row.epoch == assigned.epoch.0);
             let Some(row) = mine else { return Err(SinkError::Fenced { at }) };
-            let swept = OffsetRow { sweeping: false, ..row };
+            // A partition without records, of which the target held nothing: no batch has begun its new life here.
+            let next = if row.incarnation == assigned.incarnation.0 { row.next } else { 0 };
+            let swept = OffsetRow { incarnation: assigned.incarnation.0.clone(), next, sweeping: false, ..row };
             tx.place(&at, &swept).await.map_err(|failure| self.stop(failure))?;
         }
         tx.commit().await.map_err(|failure| self.stop(failure))

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::exit;
 use crate::output::Output;
 use crate::process::environment;
-use crate::settings::Settings;
+use crate::settings::{HistorySettings, Settings};
 
 /// What a system may take to answer everything it is asked.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -173,6 +173,9 @@ async fn check(settings: Arc<Settings>, file: &Path) -> Vec<Finding> {
     start(&mut checks, "log".into(), Box::pin(log::check(Arc::clone(&settings))));
     if settings.registry.is_some() {
         start(&mut checks, "registry".into(), Box::pin(registry::check(Arc::clone(&settings))));
+    }
+    if matches!(settings.operations.history, HistorySettings::Postgres { .. }) {
+        start(&mut checks, "operations".into(), Box::pin(systems::operations(Arc::clone(&settings))));
     }
     for (at, source) in settings.sources.iter().enumerate() {
         let check = Box::pin(systems::source(Arc::clone(&settings), at));

@@ -9,8 +9,29 @@ use producers::Probed;
 use sinks::sql;
 
 use super::{Finding, Standing, skew};
-use crate::process::{environment, partitions};
-use crate::settings::Settings;
+use crate::process::{environment, open_operations, partitions};
+use crate::settings::{HistorySettings, Settings};
+
+/// The operations database, where it is a server: connects, looks, makes nothing.
+pub(super) async fn operations(settings: Arc<Settings>) -> Vec<Finding> {
+    let what = "operations";
+    let HistorySettings::Postgres { options, .. } = &settings.operations.history else { return Vec::new() };
+    let schema = &options.schema;
+    let probed = match open_operations(&settings).await {
+        Ok(operations) => operations.probe().await.map_err(Error::new),
+        Err(error) => Err(error),
+    };
+    match probed {
+        Ok(()) => vec![Finding::ok(what, format!("the database answers; history is in its schema {schema}"))],
+        Err(error) => {
+            let mut finding = Finding::failed(what, &error);
+            finding.remedy = Some(
+                "work goes on without it, but nobody sees what happened: is it up, and is the way there open?".into(),
+            );
+            vec![finding]
+        }
+    }
+}
 
 /// One small page of each feed of the source at this place.
 pub(super) async fn source(settings: Arc<Settings>, at: usize) -> Vec<Finding> {

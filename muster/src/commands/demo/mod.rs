@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use chrono::Utc;
 use pipeline::config;
 use pipeline::ledger::Counts;
-use pipeline::operations::{LetterFilter, LetterState, Operations};
+use pipeline::operations::{LetterFilter, LetterState};
 use pipeline::state::{Request, RequestKind};
 use serde_json::{Value, json};
 use simulators::ats::{Ats, AtsOptions};
@@ -21,7 +21,7 @@ use self::register::Register;
 use super::{ask_owner, stop_on_signals};
 use crate::exit;
 use crate::output::{Output, line};
-use crate::process::Process;
+use crate::process::{Process, open_operations};
 use crate::settings::Settings;
 
 /// The configuration, with two places to fill in.
@@ -203,7 +203,7 @@ impl Story {
 
     /// The bad record: shown, repaired, replayed.
     async fn dead_letter(&mut self) -> Result<()> {
-        let operations = Operations::open(&self.settings.folder.join("operations.sqlite")).await?;
+        let operations = open_operations(&self.settings).await?;
         let open = LetterFilter { state: Some(LetterState::Open), ..LetterFilter::default() };
         let letters = operations.letters(&open, 10).await?;
         let Some(letter) = letters.first() else { bail!("the bad record isn't in the dead letters") };

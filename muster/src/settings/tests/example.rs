@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pipeline::config;
 
 use super::{EXAMPLE, read};
-use crate::settings::{LogSettings, Settings};
+use crate::settings::{HistorySettings, LogSettings, Settings};
 
 #[test]
 fn the_example_is_right() {
@@ -46,6 +46,13 @@ fn defaults_are_what_the_comments_say() {
     assert_eq!(said.rejects, silent.rejects);
     assert_eq!(said.processors, silent.processors);
     assert_eq!(said.sinks[0].limits, silent.sinks[0].limits);
+    let history = |settings: &Settings| match &settings.operations.history {
+        HistorySettings::Postgres { options, .. } => {
+            (settings.operations.keep, options.schema.clone(), options.connect_timeout, options.statement_timeout)
+        }
+        HistorySettings::Sqlite { .. } => panic!("compose.yaml has PostgreSQL"),
+    };
+    assert_eq!(history(&said), history(&silent));
     let (LogSettings::Kafka(said), LogSettings::Kafka(silent)) = (said.log, silent.log) else { panic!("Kafka") };
     assert_eq!((said.partitions, said.session), (silent.partitions, silent.session));
 }

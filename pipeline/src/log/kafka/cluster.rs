@@ -194,6 +194,34 @@ impl Cluster {
         .await
     }
 
+    pub(super) async fn members(self: &Arc<Self>, prefix: &str) -> Result<Vec<(String, usize)>, LogError> {
+        let prefix = prefix.to_owned();
+        self.ask(move |cluster| {
+            let listed = cluster.tools.fetch_group_list(None, cluster.options.limits.request_within);
+            let listed = listed.map_err(|error| cluster.health.explain("listing groups", &error))?;
+            cluster.health.answered();
+            let ours = listed.groups().iter().filter(|group| group.name().starts_with(&prefix));
+            let lively = ours.filter(|group| !group.members().is_empty());
+            Ok(lively.map(|group| (group.name().to_owned(), group.members().len())).collect())
+        })
+        .await
+    }
+
+    pub(super) async fn delete(&self, topics: &[&str]) -> Result<(), LogError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let answers = self.admin.delete_topics(topics, &self.admin_options()).await;
+        for answer in answers.map_err(|error| self.health.explain("deleting topics", &error))? {
+            match answer {
+                Ok(topic) => self.forget(&topic),
+                Err((topic, code)) if is_unknown_topic(code) => self.forget(&topic),
+                Err((topic, code)) => return Err(self.health.explain_code(&format!("deleting topic {topic}"), code)),
+            }
+        }
+        Ok(())
+    }
+
     /// The cluster answers at all.
     pub(super) async fn reach(self: &Arc<Self>) -> Result<(), LogError> {
         self.ask(|cluster| cluster.metadata(None).map(drop)).await

@@ -70,6 +70,16 @@ impl KafkaLog {
         cluster.reach().await?;
         Ok(Self { inner: Arc::new(Inner { options, health, appender, cluster }) })
     }
+
+    /// Groups whose names begin so and that have members, with how many, as the brokers know them.
+    pub async fn members(&self, prefix: &str) -> Result<Vec<(String, usize)>, LogError> {
+        self.inner.cluster.members(prefix).await
+    }
+
+    /// Deletes topics, with all they hold. Those that aren't there have been deleted before.
+    pub async fn delete(&self, topics: &[&str]) -> Result<(), LogError> {
+        self.inner.cluster.delete(topics).await
+    }
 }
 
 #[async_trait]

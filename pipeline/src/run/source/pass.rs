@@ -85,7 +85,7 @@ impl Working<'_> {
         let name = self.feed.name().to_owned();
         let ask = if window.is_some() { "window" } else { pass.asked.as_str() };
         let start = RunStart { id: &pass.run, source: &name, ask, window, started: pass.started };
-        runtime.operations.begin_run(&start).await?;
+        runtime.operations.begin_run(&start).await;
         let ended = self.read_pages(&mut pass, stop).await;
         let outcome = match &ended {
             Err(error) => RunOutcome::Failed(error.to_string()),
@@ -98,7 +98,7 @@ impl Working<'_> {
         }
         let report = &pass.report;
         let now = runtime.clock.now();
-        runtime.operations.end_run(&pass.run, now, &report.counts, report.vanished, &outcome).await?;
+        runtime.operations.end_run(&pass.run, now, &report.counts, report.vanished, &outcome).await;
         telemetry_of_run(&name, &outcome);
         self.account.write(runtime, false).await?;
         self.emitter.save_all()?;

@@ -1,5 +1,8 @@
 //! `muster topics`: what the catalogue wants, what the log has, and how they differ.
 
+mod plan;
+mod resize;
+
 use anyhow::{Result, bail};
 use pipeline::log::sqlite::holder;
 use pipeline::log::{NewTopic, TopicInfo};
@@ -12,7 +15,10 @@ use crate::process::{open_log, topics};
 use crate::settings::{LogSettings, Settings};
 
 /// Shows or creates topics. Exit code 1: some are missing or differ.
-pub async fn run(settings: &Settings, action: Option<TopicsAction>, output: Output) -> Result<u8> {
+pub async fn run(settings: &Settings, action: Option<&TopicsAction>, output: Output) -> Result<u8> {
+    if let Some(TopicsAction::Resize(args)) = action {
+        return resize::run(settings, args, output).await;
+    }
     if let LogSettings::Sqlite { path } = &settings.log
         && let Some(holder) = holder(path)
     {
@@ -20,7 +26,7 @@ pub async fn run(settings: &Settings, action: Option<TopicsAction>, output: Outp
     }
     let (log, embedded) = open_log(settings).await?;
     let wanted = topics(&settings.log);
-    if action == Some(TopicsAction::Create) {
+    if action == Some(&TopicsAction::Create) {
         log.create(&wanted).await?;
     }
     let there = log.topics().await?;
@@ -34,6 +40,7 @@ pub async fn run(settings: &Settings, action: Option<TopicsAction>, output: Outp
             let entity = info.and_then(|info| info.entity());
             json!({
                 "topic": topic.name,
+                "on_the_log": log.own_name(&topic.name),
                 "partitions": topic.partitions,
                 "key": entity.map(|entity| entity.key_fields.join("|")),
                 "partition_key": entity.map(|entity| entity.key_fields[..entity.group_fields].join("|")),
@@ -49,7 +56,10 @@ pub async fn run(settings: &Settings, action: Option<TopicsAction>, output: Outp
             .map(|(topic, differences)| {
                 let entity = schemas::catalogue().topic(&topic.name).and_then(|info| info.entity());
                 vec![
-                    topic.name.clone(),
+                    match log.own_name(&topic.name) {
+                        own if own == topic.name.as_str() => topic.name.clone(),
+                        own => format!("{} (in {own})", topic.name),
+                    },
                     topic.partitions.to_string(),
                     entity.map_or_else(|| "-".into(), |entity| entity.key_fields.join("|")),
                     entity.map_or_else(|| "-".into(), |entity| entity.key_fields[..entity.group_fields].join("|")),
@@ -65,14 +75,19 @@ pub async fn run(settings: &Settings, action: Option<TopicsAction>, output: Outp
     Ok(if differs { exit::FAILED } else { exit::DONE })
 }
 
+/// Whether a topic's number of partitions may change. Claims keep theirs for ever: their offsets are epochs, which only rise.
+pub(crate) fn resizable(name: &str) -> bool {
+    schemas::catalogue().entity(name).is_some()
+}
+
 /// What is different on the log, and what to do about it.
 pub(super) fn differences(wanted: &NewTopic, found: Option<&TopicInfo>) -> Vec<String> {
     let Some(found) = found else { return vec!["missing: `muster topics create` creates it".into()] };
     let mut differences = Vec::new();
-    if found.partitions != wanted.partitions {
+    if resizable(&wanted.name) && found.partitions != wanted.partitions {
         differences.push(format!(
-            "has {} partitions: a topic's number is fixed, set `log.kafka.partitions`",
-            found.partitions
+            "has {} partitions: set `log.kafka.partitions` to that, or stop everything and `muster topics resize {} --partitions {}`",
+            found.partitions, wanted.name, wanted.partitions
         ));
     }
     if found.replication < wanted.replication {
