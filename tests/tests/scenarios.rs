@@ -9,6 +9,7 @@ mod scenarios {
     mod no_personal_data;
     mod real_services;
     mod recorded_feed;
+    mod resize;
     pub mod support;
     mod two_processes;
 }
