@@ -99,6 +99,21 @@ pub enum Command {
         #[command(subcommand)]
         action: LettersAction,
     },
+    /// Compare what systems say with their topics, and topics with what targets hold; name what differs. Exit code 1:
+    /// something does.
+    Verify {
+        /// A source, a feed or a sink, as in `ats`, `ats.applicant` or `register`; all of them without.
+        component: Option<String>,
+        /// Have what differs emitted again, with a new version, by whoever writes its topic; then compare again.
+        #[arg(long)]
+        repair: bool,
+        /// So many differing keys are shown of each entity.
+        #[arg(long, default_value_t = 20)]
+        keys: usize,
+        /// So many seconds are waited for changes that are on their way.
+        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        wait: u64,
+    },
     /// What every component has done and is doing.
     Status {
         /// Only ask the running process whether it is ready: exit code 0 or 1.

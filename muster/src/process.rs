@@ -257,6 +257,24 @@ impl Process {
         ended
     }
 
+    /// Does what was asked of owners and nothing else; with `drain`, what comes of it is derived and delivered.
+    pub async fn asked(&mut self, drain: bool, stop: &CancellationToken) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        for system in std::mem::take(&mut self.systems) {
+            let name = system.name.clone();
+            ended.push((name, run_systems(vec![system], &self.runtime, Mode::Asked, stop).await));
+        }
+        if drain {
+            for task in &self.processors {
+                ended.push((task.processor.name().to_owned(), task.run(&self.runtime, Mode::Once, stop).await));
+            }
+            for task in &self.sinks {
+                ended.push((task.name.to_string(), task.run(&self.runtime, Mode::Once, stop).await));
+            }
+        }
+        ended
+    }
+
     /// Runs everything until told to stop. A component that stops because a person must act doesn't stop the others.
     pub async fn follow(&mut self, stop: &CancellationToken) -> Vec<Ended> {
         let stop = &stop.child_token();

@@ -12,6 +12,7 @@ use crate::ledger::Counts;
 use crate::log::{Offset, TopicPartition};
 use crate::processor::Payload;
 use crate::reject::Reason;
+use crate::verify::Inspect;
 
 /// A partition that is now ours to deliver.
 #[derive(Debug, Clone)]
@@ -210,6 +211,11 @@ pub trait Sink: Send + Sync {
 
     /// What the target holds of a partition, in key order (sweep, verify). `None`: it can't list.
     async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError>;
+
+    /// How the target is compared with its topics. `None`: it can't be.
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        None
+    }
 
     /// The sweep of these partitions is finished: nothing is left that the topic doesn't hold.
     async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError>;

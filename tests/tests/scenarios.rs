@@ -12,4 +12,5 @@ mod scenarios {
     mod resize;
     pub mod support;
     mod two_processes;
+    mod verify;
 }

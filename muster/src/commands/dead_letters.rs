@@ -10,7 +10,7 @@ use pipeline::operations::{LetterFilter, LetterRow, LetterState, Operations};
 use pipeline::state::{Request, RequestKind};
 use serde_json::{Value, json};
 
-use super::ask_owner;
+use super::{ask_owner, writer};
 use crate::args::{LettersAction, LettersFilter, LettersState};
 use crate::contact::{self, Ask, Told};
 use crate::exit;
@@ -180,8 +180,7 @@ async fn replay(
 fn owner(settings: &Settings, component: &str, topic: &str, edited: bool) -> String {
     let of_a_sink = settings.sinks.iter().any(|sink| sink.name == component);
     if edited && of_a_sink {
-        let writer = processors::all().into_iter().find(|processor| processor.outputs().contains(&topic));
-        return writer.map_or_else(|| topic.to_owned(), |processor| processor.name().to_owned());
+        return writer(topic);
     }
     component.to_owned()
 }

@@ -10,6 +10,7 @@ mod simulate;
 mod status;
 mod sync;
 pub(crate) mod topics;
+pub mod verify;
 
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use crate::settings::{LogSettings, Settings};
 
 /// How long a command waits for the owner in another process.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same, where the owner reads a whole system first.
+const PATIENCE_WITH_SYSTEMS: Duration = Duration::from_secs(1800);
 
 /// Runs a command and answers with the exit code.
 pub async fn run(args: Args) -> Result<u8> {
@@ -53,6 +57,15 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Resume { component } => pause::run(&settings(&args)?, component, false, output).await,
         Command::DeadLetters { action } => dead_letters::run(&settings(&args)?, action, output).await,
         Command::Status { health } => status::run(&settings(&args)?, *health, output).await,
+        Command::Verify { component, repair, keys, wait } => {
+            let wanted = verify::Wanted {
+                component: component.clone(),
+                repair: *repair,
+                keys: *keys,
+                wait: Duration::from_secs(*wait),
+            };
+            verify::run(&settings(&args)?, &wanted, output).await
+        }
         Command::Simulate { system } => simulate::run(system).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "muster", &mut std::io::stdout());
@@ -88,33 +101,65 @@ fn stop_on_signals() -> Result<CancellationToken> {
     Ok(stop)
 }
 
+/// The component that writes a topic.
+fn writer(topic: &str) -> String {
+    let processor = processors::all().into_iter().find(|processor| processor.outputs().contains(&topic));
+    processor.map_or_else(|| topic.to_owned(), |processor| processor.name().to_owned())
+}
+
 /// Asks the owner: the process that holds the embedded log, any process of the cluster, or, where none runs, this one.
 async fn ask_owner(settings: &Settings, request: Request) -> Result<Answer> {
+    let answers = ask_owners(settings, vec![request]).await?;
+    answers.into_iter().next().context("nobody has answered")
+}
+
+/// As [`ask_owner`], for several requests at once; the answers come in their order.
+async fn ask_owners(settings: &Settings, requests: Vec<Request>) -> Result<Vec<Answer>> {
+    let mut answers = Vec::with_capacity(requests.len());
     if let LogSettings::Sqlite { path } = &settings.log
         && let Some(holder) = holder(path)
     {
         let socket = holder.socket.context("the process that holds the log has no local socket yet: try again")?;
-        return match contact::ask(&socket, &Ask::Request(request)).await? {
-            Told::Answer(answer) => Ok(answer),
-            Told::Failed(reason) => bail!(reason),
-            told => bail!("the process gave another answer than was asked for: {told:?}"),
-        };
+        for request in requests {
+            match contact::ask(&socket, &Ask::Request(request)).await? {
+                Told::Answer(answer) => answers.push(answer),
+                Told::Failed(reason) => bail!(reason),
+                told => bail!("the process gave another answer than was asked for: {told:?}"),
+            }
+        }
+        return Ok(answers);
     }
     let mut process = Process::open(settings).await?;
-    process.runtime.state.requests.ask(&request).await?;
-    if let LogSettings::Kafka(_) = settings.log {
-        let answered = tokio::time::timeout(PATIENCE, process.runtime.state.requests.answered(&request.id)).await;
-        return Ok(answered.context("no process has answered: is `muster run` running?")??);
+    for request in &requests {
+        process.runtime.state.requests.ask(request).await?;
     }
-    // Nobody runs: this process is the owner for a moment.
-    let stop = stop_on_signals()?;
-    let ended = process.once(&stop).await;
-    for (name, result) in ended {
-        result.with_context(|| name)?;
+    let mut patience = PATIENCE;
+    if let LogSettings::Sqlite { .. } = settings.log {
+        // Nobody runs: this process is the owner for a moment.
+        patience = Duration::from_secs(1);
+        let stop = stop_on_signals()?;
+        let compares = |kind: &RequestKind| matches!(kind, RequestKind::Compare { .. });
+        let mends =
+            |kind: &RequestKind| matches!(kind, RequestKind::Repair { .. } | RequestKind::Compare { repair: true });
+        let ended = if requests.iter().all(|request| compares(&request.kind) || mends(&request.kind)) {
+            process.asked(requests.iter().any(|request| mends(&request.kind)), &stop).await
+        } else {
+            process.once(&stop).await
+        };
+        for (name, result) in ended {
+            result.with_context(|| name)?;
+        }
+    } else if requests.iter().any(|request| matches!(request.kind, RequestKind::Compare { .. })) {
+        patience = PATIENCE_WITH_SYSTEMS;
     }
-    let answer =
-        tokio::time::timeout(Duration::from_secs(1), process.runtime.state.requests.answered(&request.id)).await;
-    let answer = answer.with_context(|| format!("nothing here answers for {}", request.target))??;
+    for request in requests {
+        let answered = tokio::time::timeout(patience, process.runtime.state.requests.answered(&request.id)).await;
+        let nobody = || match settings.log {
+            LogSettings::Kafka(_) => "no process has answered: is `muster run` running?".to_owned(),
+            LogSettings::Sqlite { .. } => format!("nothing here answers for {}", request.target),
+        };
+        answers.push(answered.with_context(nobody)??);
+    }
     process.close().await;
-    Ok(answer)
+    Ok(answers)
 }

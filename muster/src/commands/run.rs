@@ -34,7 +34,7 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
         Some(log) => {
             let socket = settings.folder.join("muster.sock");
             log.set_contact(&socket)?;
-            Some(tokio::spawn(contact::serve(socket, process.runtime.clone(), stop.clone())))
+            Some(tokio::spawn(contact::serve(socket, process.runtime.clone(), process.sinks.clone(), stop.clone())))
         }
         None => None,
     };

@@ -16,7 +16,7 @@ const HEAL_AT_ONCE: usize = 500;
 
 impl Emitter {
     /// Appends the right record again, above all others, for every key where somebody else's lies on top of it.
-    pub(super) async fn heal(&mut self, partition: u32) -> Result<(), EmitError> {
+    pub(super) async fn heal(&mut self, partition: u32, why: &str) -> Result<(), EmitError> {
         loop {
             let Some(owned) = self.owned.get(&partition) else { return Ok(()) };
             let keys = owned.memory.ill(HEAL_AT_ONCE)?;
@@ -27,7 +27,7 @@ impl Emitter {
             let known = owned.memory.get(&texts)?;
             let wanted: BTreeMap<Offset, (Key, Known)> =
                 keys.into_iter().zip(known).filter_map(|(key, known)| Some((known?.offset, (key, known?)))).collect();
-            tracing::warn!(topic = %self.name, partition, keys = wanted.len(), "a former owner appended late, healing");
+            tracing::warn!(topic = %self.name, partition, keys = wanted.len(), "{why}");
             let right = self.find(partition, &wanted).await?;
             self.append_again(partition, wanted, right).await?;
             if self.owned.get(&partition).is_some_and(|owned| owned.behind) {
@@ -42,7 +42,9 @@ impl Emitter {
         partition: u32,
         wanted: &BTreeMap<Offset, (Key, Known)>,
     ) -> Result<BTreeMap<Offset, Record>, EmitError> {
-        let Some(first) = wanted.keys().next().copied() else { return Ok(BTreeMap::new()) };
+        // What never stood there needs no looking for.
+        let mut there = wanted.keys().filter(|offset| **offset >= Offset::START);
+        let Some(first) = there.next().copied() else { return Ok(BTreeMap::new()) };
         let mut right = BTreeMap::new();
         scan(self.context.log.as_ref(), &[(self.at(partition), first)], |record| {
             if wanted.contains_key(&record.offset) {

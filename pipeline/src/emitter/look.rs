@@ -101,7 +101,7 @@ impl Emitter {
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.behind = false;
         }
-        let healed = self.heal(partition).await;
+        let healed = self.heal(partition, "a former owner appended late, healing").await;
         if healed.is_err() {
             self.behind(partition);
         }

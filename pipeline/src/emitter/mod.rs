@@ -10,6 +10,7 @@ mod headers;
 mod heal;
 mod look;
 pub mod memory;
+mod restate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 use self::disk::Place;
 use self::headers::ChangeHeaders;
 use self::memory::{Known, Memory, MemoryError};
+pub use self::restate::Restate;
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
 use crate::clock::Clock;
 use crate::ledger::Counts;
@@ -508,7 +510,8 @@ impl Emitter {
         Ok(())
     }
 
-    fn hash(&self, body: &[u8]) -> Result<ContentHash, Reason> {
+    /// What a value's contents come to.
+    pub(crate) fn hash(&self, body: &[u8]) -> Result<ContentHash, Reason> {
         schemas::content_hash(&self.schema, body)
             .map_err(|malformed| Reason::new("not_encodable", malformed.to_string()))
     }

@@ -5,10 +5,12 @@ mod error;
 mod health;
 mod processor;
 mod rejects;
+mod repair;
 mod sink;
 mod source;
 mod tasks;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,6 +21,7 @@ pub use self::error::RunError;
 pub use self::health::{ComponentHealth, Health, Standing};
 pub use self::processor::{AnyProcessor, ProcessorTask};
 pub use self::rejects::RejectLimit;
+pub(crate) use self::sink::delivery_of;
 pub use self::sink::{SinkLimits, SinkTask};
 pub use self::source::{Feed, PassReport, System, Vanished};
 pub use self::tasks::run_systems;
@@ -68,6 +71,16 @@ impl Runtime {
         }
     }
 
+    /// Where files may lie that go with the process; `None`: in RAM.
+    pub(crate) fn scratch(&self) -> Option<&Path> {
+        match &self.folder {
+            Some(Place::Folder(folder)) => Some(folder),
+            #[cfg(any(test, feature = "testing"))]
+            Some(Place::Simulated(_)) => None,
+            None => None,
+        }
+    }
+
     /// Whether a person has paused a component, which its health then says.
     pub fn paused(&self, component: &str) -> bool {
         let paused = self.state.positions.paused(component);
@@ -98,6 +111,8 @@ impl Runtime {
 pub enum Mode {
     /// Until everything that is there now is done.
     Once,
+    /// Until the requests that are there now are answered; nothing is read unasked.
+    Asked,
     /// Until it is told to stop.
     Follow,
 }
@@ -146,7 +161,7 @@ async fn supervise(
             return Err(error);
         };
         // A run of a source has tried for as long as it may: whoever asked for one pass decides when to ask again.
-        if mode == Mode::Once && matches!(error, RunError::Source(_)) {
+        if mode != Mode::Follow && matches!(error, RunError::Source(_)) {
             tracing::error!(component = name, error = %error, "component failed");
             runtime.health.stopped(name, Some(error.to_string()));
             return Err(error);
@@ -169,7 +184,7 @@ async fn supervise(
                 metrics::counter!(crate::telemetry::RETRIES, "component" => name.to_owned()).increment(1);
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => return if mode == Mode::Once { Err(error) } else { Ok(()) },
+                    () = stop.cancelled() => return if mode == Mode::Follow { Ok(()) } else { Err(error) },
                     () = runtime.clock.sleep(after) => {}
                 }
             }

@@ -17,6 +17,7 @@ use chrono::{DateTime, Utc};
 use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::batch::delivery as delivery_of;
 use self::sweep::Sweep;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Epoch;

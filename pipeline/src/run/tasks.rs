@@ -91,7 +91,7 @@ async fn share(
                         .or_default()
                         .extend(systems.into_iter().map(|s| start(s, runtime, mode, stop)));
                 }
-                if mode == Mode::Once {
+                if mode != Mode::Follow {
                     return finish(resting, at_work).await;
                 }
             }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{StateError, StateTable};
 use crate::bell::Listener;
+use crate::change::Version;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,20 @@ pub enum RequestKind {
         letter: String,
         /// What to deliver instead of the letter's own contents: JSON, as `dead-letters show` prints it.
         edited: Option<serde_json::Value>,
+    },
+    /// Compare what the system says with the feed's topic. Asked of a feed's owner, since nobody else reads the system.
+    Compare {
+        /// Emit what the system says where the topic says something else.
+        repair: bool,
+    },
+    /// State keys of a topic again, with a new version, for targets that hold something else. Asked of who writes it.
+    Repair {
+        /// The topic.
+        topic: String,
+        /// The partition that they lie in: its owner answers.
+        partition: u32,
+        /// Each key, and the version that must be surpassed where it isn't the topic's own.
+        keys: Vec<(String, Option<Version>)>,
     },
 }
 

@@ -16,7 +16,8 @@ use pipeline::run::{SinkLimits, SinkTask};
 use pipeline::sink::{
     Applied, Assigned, Batch, Delivery, Held, Part, Rejected, Resume, Sink, SinkError, Stored, Unparked,
 };
-use schemas::{ContentHash, Key};
+use pipeline::verify::{Difference, Found, Inspect};
+use schemas::{ContentHash, Key, Topic};
 
 use super::topic;
 
@@ -168,6 +169,14 @@ impl Target {
         state.offsets.get(&TopicPartition::new(topic, 0)).and_then(|(_, stored)| Some(stored.as_ref()?.next))
     }
 
+    /// Changes a row as somebody with other tools would; `None`: it goes.
+    pub fn spoil(&self, topic: &str, key: &str, how: impl FnOnce(Option<Row>) -> Option<Row>) {
+        let mut state = self.state.lock().unwrap();
+        let place = (topic.to_owned(), key.to_owned());
+        let row = how(state.rows.remove(&place));
+        state.rows.extend(row.map(|row| (place, row)));
+    }
+
     /// Sets where reading resumes, as somebody would who wants everything delivered again.
     pub fn rewind(&self) {
         for (_, stored) in self.state.lock().unwrap().offsets.values_mut() {
@@ -276,6 +285,10 @@ impl Sink for Target {
         Ok(Some(held.collect()))
     }
 
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        Some(self)
+    }
+
     async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
         self.step(TargetStep::Sweep, When::Before).await?;
         for of in of {
@@ -361,6 +374,48 @@ impl Target {
             }
         }
         Unparked { settled, waiting: state.parked.len() as u64, expired: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl Inspect for Target {
+    async fn stored(&self, topic: &Topic) -> Result<BTreeMap<u32, Stored>, SinkError> {
+        let state = self.state.lock().unwrap();
+        let of_topic = state.offsets.iter().filter(|(at, _)| *at.topic == *topic.name);
+        Ok(of_topic.filter_map(|(at, (_, stored))| Some((at.partition, stored.clone()?))).collect())
+    }
+
+    async fn compare(&self, topic: &Topic, changes: &[Delivery]) -> Result<Vec<Found>, SinkError> {
+        // As long as a database would take: others get on meanwhile.
+        tokio::task::yield_now().await;
+        let rows = self.rows(&topic.name);
+        let parked = self.state.lock().unwrap().parked.clone();
+        let difference = |change: &Delivery| {
+            let row = rows.get(change.key.as_str());
+            let waits = parked.iter().any(|(row, _)| row.key == change.key && row.version == change.version);
+            match (row, &change.payload) {
+                (None, None) => None,
+                (_, Some(_)) if waits => Some(Difference::Waiting),
+                (Some(row), None) => Some(Difference::Extra { held: row.version }),
+                (None, Some(_)) => Some(Difference::Missing),
+                (Some(row), Some(_)) if row.version < change.version => {
+                    Some(Difference::Stale { held: Some(row.version) })
+                }
+                (Some(row), Some(_)) if row.version > change.version => Some(Difference::Newer { held: row.version }),
+                (Some(row), Some(payload)) => (row.body.as_ref() != Some(&payload.body) || row.hash != change.hash)
+                    .then(|| Difference::Columns { columns: vec!["name".to_owned()] }),
+            }
+        };
+        let found = changes.iter().enumerate();
+        Ok(found.filter_map(|(place, change)| Some(Found { place, difference: difference(change)? })).collect())
+    }
+
+    async fn rows(&self, topic: &Topic, after: Option<&Key>, limit: usize) -> Result<Vec<Held>, SinkError> {
+        let rows = Target::rows(self, &topic.name).into_iter();
+        let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
+        let held =
+            behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
+        Ok(held.collect())
     }
 }
 

@@ -2,12 +2,13 @@
 //! transaction as the rows.
 //!
 //! `table` works the mapping out, `plan` says what the database lacks, `decode` makes rows of changes, `write`
-//! carries them out, `exchange` settles what waits in a circle, `offsets` says who may; `postgres` and `sqlite` hold the statements behind the traits of
+//! carries them out, `compare` looks how rows differ, `exchange` settles what waits in a circle, `offsets` says who may; `postgres` and `sqlite` hold the statements behind the traits of
 //! `transaction`. Each mapped table gets three columns (`muster_key`, `muster_version`, `muster_hash`), or, where it allows
 //! none, an entry in `muster.rows` for each row: only `place` knows which, in either folder, and only `beside` writes the
 //! entries. The rest (offsets, parked rows, versions of deleted rows) lies in tables of Muster's own.
 
 mod cell;
+mod compare;
 mod config;
 mod decode;
 mod exchange;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use pipeline::ledger::Counts;
 use pipeline::log::TopicPartition;
 use pipeline::sink::{Applied, Assigned, Batch, Held, Rejected, Resume, Sink, SinkError, Unparked};
+use pipeline::verify::Inspect;
 use schemas::Key;
 
 use super::SqlSink;
@@ -114,6 +115,10 @@ impl Sink for SqlSink {
         held.truncate(limit);
         tx.rollback().await.map_err(|failure| self.stop(failure))?;
         Ok(Some(held))
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        Some(self)
     }
 
     async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {

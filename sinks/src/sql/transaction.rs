@@ -1,6 +1,6 @@
 //! What the two databases do differently: one open transaction, seen from [`super::write`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -10,6 +10,7 @@ use pipeline::sink::{Held, Stored};
 use schemas::Key;
 
 use super::cell::Cell;
+use super::compare::{Contents, Expected};
 use super::failure::{Failure, Fault};
 use super::plan::{Catalog, Plan};
 use super::table::Table;
@@ -161,6 +162,8 @@ pub(super) trait Database: Send + Sync {
     /// Remembers column types for the statements.
     fn learn(&self, catalog: &Catalog);
     async fn begin(&self) -> Result<Box<dyn Transaction>, Failure>;
+    /// One consistent look; holds nobody up.
+    async fn begin_reading(&self) -> Result<Box<dyn Transaction>, Failure>;
     /// Why a value can't be written whatever its column; checked before anything is sent.
     fn unwritable(&self, text: &str) -> Option<&'static str>;
 }
@@ -174,6 +177,8 @@ pub(super) trait Transaction: Send {
     async fn advance(&mut self, steps: &[Step]) -> Result<HashSet<TopicPartition>, Failure>;
     /// What is kept of a partition; nobody changes it until the transaction ends.
     async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure>;
+    /// As [`offset`](Self::offset), but others go on changing it.
+    async fn offset_now(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure>;
     /// Sets the offset whatever stands there. Only after [`offset`](Self::offset).
     async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure>;
 
@@ -209,6 +214,11 @@ pub(super) trait Transaction: Send {
 
     /// Keys after `after` (from the first one without), in the order of their bytes: rows and parked rows. A key may come twice, parked first.
     async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure>;
+
+    /// What is different in the rows of these keys; those that aren't there, or are as they should be, are left out.
+    async fn contents(&mut self, table: &Table, rows: &[Expected<'_>]) -> Result<BTreeMap<String, Contents>, Failure>;
+    /// Those of the keys whose rows are marked as gone.
+    async fn marked(&mut self, table: &Table, keys: &[&str]) -> Result<BTreeSet<String>, Failure>;
 
     async fn savepoint(&mut self) -> Result<(), Failure>;
     async fn rollback_to(&mut self) -> Result<(), Failure>;

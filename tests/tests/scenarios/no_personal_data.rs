@@ -121,6 +121,8 @@ async fn no_name_is_printed_anywhere() -> Result<()> {
         &["--json", "dead-letters", "list"],
         &["check"],
         &["topics"],
+        &["verify"],
+        &["--json", "verify"],
     ] {
         give(args).await?;
     }
@@ -138,6 +140,12 @@ async fn no_name_is_printed_anywhere() -> Result<()> {
         Ok(())
     })
     .await?;
+    // Spoilt rows are named, what is in them isn't, wherever it was put.
+    let mut owner = PgConnection::connect(&database.url).await?;
+    owner.execute("update ien_applicants set pr_status = 'ZQXPRIVATE by hand' where first_name > 'M'").await?;
+    owner.close().await?;
+    ensure!(give(&["verify", "--keys", "500"]).await? == 1, "the rows were spoilt");
+    give(&["--json", "verify", "--repair"]).await?;
     ats.change_some(30);
     give(&["sync", "ats", "--full"]).await?;
     give(&["dead-letters", "replay", "--component", "register"]).await?;

@@ -291,7 +291,7 @@ impl Story {
         if let Some(log) = &process.embedded {
             let socket = settings.folder.join("muster.sock");
             log.set_contact(&socket)?;
-            tokio::spawn(crate::contact::serve(socket, process.runtime.clone(), stop.clone()));
+            tokio::spawn(crate::contact::serve(socket, process.runtime.clone(), process.sinks.clone(), stop.clone()));
         }
         let metrics = api::install_metrics()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));

@@ -4,13 +4,14 @@
 use schemas::Key;
 
 use super::Loop;
-use crate::change::Change;
+use crate::change::{Change, Version};
 use crate::dead_letters::Letter;
 use crate::emitter::version_of;
 use crate::ledger::Counts;
 use crate::log::{Offset, Record, TopicPartition, scan};
 use crate::operations::LetterState;
 use crate::run::RunError;
+use crate::run::repair::repair;
 use crate::state::{Answer, RequestKind};
 
 impl Loop<'_> {
@@ -26,13 +27,38 @@ impl Loop<'_> {
                         return Err(error);
                     }
                 },
-                RequestKind::Sync { .. } => Some(not_done(format!("{name} is a processor: it has nothing to sync"))),
+                RequestKind::Repair { topic, partition, keys } => match self.repair(topic, *partition, keys).await {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        self.runtime.give_up_on(&request, &error).await?;
+                        return Err(error);
+                    }
+                },
+                RequestKind::Sync { .. } | RequestKind::Compare { .. } => {
+                    Some(not_done(format!("{name} is a processor: it reads no system")))
+                }
             };
             if let Some(answer) = answer {
                 self.runtime.state.requests.answer(request, answer).await?;
             }
         }
         Ok(())
+    }
+
+    async fn repair(
+        &mut self,
+        topic: &str,
+        partition: u32,
+        keys: &[(String, Option<Version>)],
+    ) -> Result<Option<Answer>, RunError> {
+        let Some(emitter) = self.outputs.iter_mut().find(|(name, _)| **name == topic).map(|(_, emitter)| emitter)
+        else {
+            return Ok(Some(not_done(format!("{topic} isn't written by {}", self.processor.name()))));
+        };
+        if !emitter.owned().contains(&partition) {
+            return Ok(None);
+        }
+        repair(emitter, partition, keys).await.map(Some)
     }
 
     async fn replay(&mut self, id: &str, edited: Option<&serde_json::Value>) -> Result<Option<Answer>, RunError> {

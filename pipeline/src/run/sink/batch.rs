@@ -68,7 +68,8 @@ fn latest_per_key(records: Vec<Record>, counts: &mut Counts) -> Vec<Record> {
     latest.map(|(_, record)| record).collect()
 }
 
-async fn delivery(runtime: &Runtime, record: &Record) -> Result<Result<Delivery, Reject>, RunError> {
+/// The change that a record carries, or why it can't be handed to a sink.
+pub(crate) async fn delivery(runtime: &Runtime, record: &Record) -> Result<Result<Delivery, Reject>, RunError> {
     let raw = record.value.clone().unwrap_or_default();
     let Some(key) = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok()) else {
         return Ok(Err(Reject::new(None, Reason::new("no_key", "the record has no text key"), raw)));

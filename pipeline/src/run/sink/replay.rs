@@ -31,8 +31,8 @@ impl Loop<'_> {
                     let text = "an edited letter is replayed by the component that writes its topic";
                     Some(Answer { done: false, text: text.into(), details: serde_json::Value::Null })
                 }
-                RequestKind::Sync { .. } => {
-                    let text = format!("{name} is a sink: it has nothing to sync");
+                RequestKind::Sync { .. } | RequestKind::Repair { .. } | RequestKind::Compare { .. } => {
+                    let text = format!("{name} is a sink: it states nothing itself");
                     Some(Answer { done: false, text, details: serde_json::Value::Null })
                 }
             };

@@ -1,5 +1,6 @@
 //! The loop of a system that is read from: its feeds, one after the other, when they are due or asked for.
 
+mod compare;
 mod pass;
 mod replay;
 
@@ -12,6 +13,7 @@ use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
 pub use self::pass::PassReport;
+use super::repair::repair;
 use super::{Account, Mode, RunError, Runtime, Work, supervise};
 use crate::change::Incarnation;
 use crate::emitter::Emitter;
@@ -141,6 +143,7 @@ impl Work for SystemWork<'_> {
         runtime.health.progressed(name, runtime.clock.now());
         let ended = match mode {
             Mode::Once => once(name, &mut working, runtime, stop).await,
+            Mode::Asked => answer_requests(name, &mut working, runtime, stop).await,
             Mode::Follow => follow(name, &mut working, runtime, stop).await,
         };
         for work in &mut working {
@@ -381,6 +384,15 @@ impl Working<'_> {
                 }
             }
             RequestKind::Replay { letter, edited } => self.replay(letter, edited.as_ref(), runtime).await.map(Some),
+            RequestKind::Compare { repair } => match self.compare(*repair, runtime, stop).await {
+                Err(error @ RunError::Source(_)) => {
+                    let details = serde_json::json!({ "feed": name, "unreachable": error.can_pass().is_some() });
+                    Ok(Some(Answer { done: false, text: format!("{name}: {error}"), details }))
+                }
+                compared => compared,
+            },
+            // All partitions of a feed's topic are its owner's.
+            RequestKind::Repair { partition, keys, .. } => repair(&mut self.emitter, *partition, keys).await.map(Some),
         }
     }
 

@@ -56,7 +56,7 @@ impl fmt::Display for PassReport {
 }
 
 /// A pass under way.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     run: Arc<str>,
     ask: Ask,
     asked: Asked,
@@ -67,6 +67,23 @@ struct Pass<'a> {
     complete: bool,
     report: PassReport,
     runtime: &'a Runtime,
+}
+
+impl<'a> Pass<'a> {
+    /// One over everything that only looks: it has no position, no run and no end to be noted.
+    pub(super) fn looking(runtime: &'a Runtime) -> Self {
+        Self {
+            run: "verify".into(),
+            ask: Ask::Everything,
+            asked: Asked::Everything,
+            started: runtime.clock.now(),
+            saved: None,
+            incarnations: Vec::new(),
+            complete: false,
+            report: PassReport::default(),
+            runtime,
+        }
+    }
 }
 
 impl Working<'_> {
@@ -183,7 +200,7 @@ impl Working<'_> {
     }
 
     /// Reads a page, trying again for as long as the policy says. `None`: told to stop meanwhile.
-    async fn read_page(
+    pub(super) async fn read_page(
         &mut self,
         pass: &Pass<'_>,
         after: Option<&Position>,

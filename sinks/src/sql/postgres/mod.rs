@@ -6,6 +6,7 @@ mod about;
 mod beside;
 mod binary;
 mod catalog;
+mod compare;
 pub(super) mod dialect;
 mod failure;
 mod parked;
@@ -129,6 +130,14 @@ impl Database for Postgres {
             errors: self.errors.clone(),
             staged: Staged::new(),
         }))
+    }
+
+    async fn begin_reading(&self) -> Result<Box<dyn Transaction>, Failure> {
+        let begun = self.pool.begin_with("begin isolation level repeatable read read only").await;
+        let tx = begun.map_err(|error| self.wrong(error))?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (component, schema) = (self.component.clone(), self.schema.clone());
+        Ok(Box::new(transaction::Open { tx, component, schema, known, errors: self.errors.clone() }))
     }
 
     fn unwritable(&self, text: &str) -> Option<&'static str> {

@@ -33,6 +33,12 @@ impl Place<'_> {
         columns.and_then(|columns| columns.get(column)).map_or("text", |column| column.cast.as_str())
     }
 
+    /// The type as it was declared.
+    pub(super) fn full(&self, column: &str) -> &str {
+        let columns = self.known.tables.get(&self.table.name).map(|table| &table.columns);
+        columns.and_then(|columns| columns.get(column)).map_or("text", |column| column.full.as_str())
+    }
+
     pub(super) fn columns(&self, places: &[usize]) -> impl Iterator<Item = &str> {
         places.iter().map(|place| self.table.columns[*place].name.as_str())
     }

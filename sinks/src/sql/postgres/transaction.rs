@@ -1,6 +1,6 @@
 //! One open transaction on a PostgreSQL database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,12 +11,14 @@ use schemas::Key;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::compare;
 use super::failure::failure;
 use super::parked;
 use super::place::{Ours, Place};
 use super::rows;
 use super::source::Staged;
 use crate::sql::cell::Cell;
+use crate::sql::compare::{Contents, Expected};
 use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
 use crate::sql::plan::Catalog;
 use crate::sql::table::{GONE, Table, quoted};
@@ -43,6 +45,17 @@ impl Open {
     async fn raw(&mut self, sql: &'static str) -> Result<(), Failure> {
         let done = sqlx::raw_sql(sql).execute(&mut *self.tx).await;
         done.map(|_| ()).map_err(|error| self.wrong(error))
+    }
+
+    async fn find_offset(&mut self, at: &TopicPartition, lock: &str) -> Result<Option<OffsetRow>, Failure> {
+        let sql = format!(
+            "select incarnation, next, epoch, (extract(epoch from at) * 1000)::bigint, sweeping
+            from muster.offsets where component = $1 and topic = $2 and partition = $3 {lock}"
+        );
+        let statement =
+            sqlx::query(AssertSqlSafe(sql)).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32);
+        let row = statement.fetch_optional(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        row.as_ref().map(offset_row).transpose().map_err(|error| self.wrong(error))
     }
 
     /// Whether the text can be read as the type. The transaction goes on either way.
@@ -111,11 +124,11 @@ impl Transaction for Open {
     }
 
     async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
-        let sql = "select incarnation, next, epoch, (extract(epoch from at) * 1000)::bigint, sweeping
-            from muster.offsets where component = $1 and topic = $2 and partition = $3 for update";
-        let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32);
-        let row = statement.fetch_optional(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        row.as_ref().map(offset_row).transpose().map_err(|error| self.wrong(error))
+        self.find_offset(at, "for update").await
+    }
+
+    async fn offset_now(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
+        self.find_offset(at, "").await
     }
 
     async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure> {
@@ -315,7 +328,7 @@ impl Transaction for Open {
         let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
         let sql = format!(
-            "(select {key} as key, {version} as version, {hash} as hash, 1 as place from {from}
+            "(select {key} as key, coalesce({version}, 0) as version, {hash} as hash, 1 as place from {from}
                 where {key} {behind} $1 and {hash} is distinct from '{GONE}' order by {key} limit $2)
             union all
             (select key, version, hash, 0 from muster.parked
@@ -334,6 +347,16 @@ impl Transaction for Open {
             hash: hash.and_then(|hash| hash.parse().ok()),
         });
         Ok(held.collect())
+    }
+
+    async fn contents(&mut self, table: &Table, rows: &[Expected<'_>]) -> Result<BTreeMap<String, Contents>, Failure> {
+        let place = place(&self.component, &self.schema, &self.known, table);
+        compare::contents(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
+    }
+
+    async fn marked(&mut self, table: &Table, keys: &[&str]) -> Result<BTreeSet<String>, Failure> {
+        let place = place(&self.component, &self.schema, &self.known, table);
+        compare::marked(&mut self.tx, &place, keys).await.map_err(|error| failure(&self.errors, error))
     }
 
     async fn savepoint(&mut self) -> Result<(), Failure> {

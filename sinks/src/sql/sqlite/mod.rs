@@ -1,6 +1,7 @@
 //! SQLite: one file, one writer at a time. Lists travel as JSON text (`json_each`), rows as multi-row `VALUES`.
 
 mod beside;
+mod compare;
 mod dialect;
 mod failure;
 mod place;
@@ -193,6 +194,11 @@ impl Database for Sqlite {
 
     async fn begin(&self) -> Result<Box<dyn Transaction>, Failure> {
         let tx = self.begin_writing().await?;
+        Ok(Box::new(transaction::Open::new(tx, self.component.clone(), self.errors.clone())))
+    }
+
+    async fn begin_reading(&self) -> Result<Box<dyn Transaction>, Failure> {
+        let tx = self.pool.begin().await.map_err(|error| failure(&self.errors, error))?;
         Ok(Box::new(transaction::Open::new(tx, self.component.clone(), self.errors.clone())))
     }
 

@@ -12,7 +12,7 @@ use crate::sql::transaction::Pending;
 pub(super) type Statement<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
 
 /// SQLite takes 32,766 parameters; longer statements only cost memory.
-const MAX_PARAMETERS: usize = 8_000;
+pub(super) const MAX_PARAMETERS: usize = 8_000;
 
 pub(super) fn bound<'q>(statement: Statement<'q>, cell: &Cell) -> Statement<'q> {
     match cell {

@@ -1,6 +1,6 @@
 //! One open transaction on a SQLite file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,10 +11,12 @@ use schemas::Key;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::compare;
 use super::failure::failure;
 use super::place::{Ours, Place};
 use super::rows::{self, list};
 use crate::sql::cell::Cell;
+use crate::sql::compare::{Contents, Expected};
 use crate::sql::failure::{Errors, Failure, Fault};
 use crate::sql::table::{GONE, Table, quoted};
 use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction};
@@ -147,6 +149,10 @@ impl Transaction for Open {
         let statement = sqlx::query(sql).bind(self.component()).bind(at.topic.to_string()).bind(at.partition);
         let row = statement.fetch_optional(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         row.as_ref().map(offset_row).transpose().map_err(|error| self.wrong(error))
+    }
+
+    async fn offset_now(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
+        self.offset(at).await
     }
 
     async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure> {
@@ -352,7 +358,7 @@ impl Transaction for Open {
         let behind = if after.is_some() { ">" } else { ">=" };
         let sql = format!(
             "select key, version, hash from (
-                select * from (select {key} as key, {version} as version, {hash} as hash, 1 as place from {from}
+                select * from (select {key} as key, coalesce({version}, 0) as version, {hash} as hash, 1 as place from {from}
                     where {key} {behind} ?1 and {hash} is not '{GONE}' order by {key} limit ?2)
                 union all
                 select * from (select key, version, hash, 0 from muster_parked
@@ -371,6 +377,14 @@ impl Transaction for Open {
             hash: hash.and_then(|hash| hash.parse().ok()),
         });
         Ok(held.collect())
+    }
+
+    async fn contents(&mut self, table: &Table, rows: &[Expected<'_>]) -> Result<BTreeMap<String, Contents>, Failure> {
+        compare::contents(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
+    }
+
+    async fn marked(&mut self, table: &Table, keys: &[&str]) -> Result<BTreeSet<String>, Failure> {
+        compare::marked(&mut self.tx, &place(&self.component, table), keys).await.map_err(|error| self.wrong(error))
     }
 
     async fn savepoint(&mut self) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod beside;
+mod compared;
 mod contested;
 mod mapping;
 mod postgres;

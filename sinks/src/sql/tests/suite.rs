@@ -7,6 +7,7 @@ use pipeline::sink::{Batch, Sink, SinkError};
 use schemas::Key;
 
 pub(super) use super::beside::*;
+pub(super) use super::compared::*;
 pub(super) use super::contested::*;
 use super::rota::*;
 use crate::sql::{OnDelete, SqlSink};
@@ -64,6 +65,11 @@ macro_rules! conformance {
             the_database_counts_in_tables_of_our_making,
             an_identity_that_nobody_fills_is_refused,
             where_no_column_is_allowed_there_is_none,
+            spoilt_rows_are_found,
+            rows_that_the_topic_lacks_are_listed,
+            what_waits_is_not_missing,
+            what_somebody_else_keeps_is_no_difference,
+            marks_of_soft_deletes_are_compared,
         );
     };
 }

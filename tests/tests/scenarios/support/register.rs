@@ -154,6 +154,26 @@ impl Connected {
     }
 }
 
+impl Database {
+    /// Changes the register, as somebody with other tools would.
+    pub async fn execute(&self, sql: String) -> Result<()> {
+        let sql = AssertSqlSafe(sql);
+        match self {
+            Self::Sqlite(file) => {
+                let mut connection = SqliteConnectOptions::new().filename(file).connect().await?;
+                sqlx::query(sql).execute(&mut connection).await?;
+                connection.close().await?;
+            }
+            Self::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await?;
+                sqlx::query(sql).execute(&mut connection).await?;
+                connection.close().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Register {
     /// Everything, as of one moment.
     pub async fn read(database: &Database) -> Result<Self> {
