@@ -1,7 +1,7 @@
 //! How rows differ from what the topic says of their keys. The databases compare, and answer columns' names only:
 //! values stay where they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use pipeline::change::Version;
@@ -106,13 +106,13 @@ impl SqlSink {
     ) -> Result<Vec<Found>, Failure> {
         let table = &self.tables.0[place];
         let keys: Vec<&str> = changes.iter().map(|change| change.key.as_str()).collect();
-        let states = tx.states(table, &keys).await?;
+        let states: HashMap<&str, State> = keys.iter().copied().zip(tx.states(table, &keys).await?).collect();
         let mut wanted = Vec::with_capacity(changes.len());
         for (tag, change) in changes.iter().enumerate() {
             let partition = table.partition_of(&change.key);
             let arrival = Arrival { tag, place, partition, delivery: change, forced: false };
             // One that can't be made a row was set aside: only its version can be compared.
-            let cells = self.decoder.item(&self.tables, arrival, &*self.database).ok().and_then(|item| item.cells);
+            let cells = self.decoder.item(&self.tables, &arrival, &*self.database).ok().and_then(|item| item.cells);
             wanted.push(Wanted { place: tag, change, cells, orphaned: Vec::new() });
         }
         self.find_parents_of(tx, table, &mut wanted).await?;

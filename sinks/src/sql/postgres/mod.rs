@@ -72,6 +72,13 @@ impl Postgres {
         Ok(Self { pool, component: component.into(), schema, tables, known: RwLock::default(), errors })
     }
 
+    async fn begin_as(&self, begin: &'static str) -> Result<Box<dyn Transaction>, Failure> {
+        let tx = self.pool.begin_with(begin).await.map_err(|error| self.wrong(error))?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (component, schema, errors) = (self.component.clone(), self.schema.clone(), self.errors.clone());
+        Ok(Box::new(transaction::Open { tx, component, schema, known, errors, staged: Staged::new() }))
+    }
+
     fn wrong(&self, error: sqlx::Error) -> Failure {
         failure(&self.errors, error)
     }
@@ -118,26 +125,11 @@ impl Database for Postgres {
 
     async fn begin(&self) -> Result<Box<dyn Transaction>, Failure> {
         // A deferred constraint would fail at COMMIT, when nobody can say which row it was.
-        let begun = self.pool.begin_with("begin; set constraints all immediate").await;
-        let tx = begun.map_err(|error| self.wrong(error))?;
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (component, schema) = (self.component.clone(), self.schema.clone());
-        Ok(Box::new(transaction::Open {
-            tx,
-            component,
-            schema,
-            known,
-            errors: self.errors.clone(),
-            staged: Staged::new(),
-        }))
+        self.begin_as("begin; set constraints all immediate").await
     }
 
     async fn begin_reading(&self) -> Result<Box<dyn Transaction>, Failure> {
-        let begun = self.pool.begin_with("begin isolation level repeatable read read only").await;
-        let tx = begun.map_err(|error| self.wrong(error))?;
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (component, schema) = (self.component.clone(), self.schema.clone());
-        Ok(Box::new(transaction::Open { tx, component, schema, known, errors: self.errors.clone() }))
+        self.begin_as("begin isolation level repeatable read read only").await
     }
 
     fn unwritable(&self, text: &str) -> Option<&'static str> {
