@@ -73,3 +73,7 @@ fn field(file: &str, name: &str) -> Option<String> {
 fn unknown() -> String {
     "unknown".to_owned()
 }
+/// Memory of a process in MB (millions of bytes), by the name of its line in `/proc/<pid>/status`: `VmRSS` now, `VmHWM` at most so far.
+pub fn memory_mb(process: u32, line: &str) -> Option<f64> {
+    Some(kib(&format!("/proc/{process}/status"), line)? * 1024.0 / 1e6)
+}

@@ -4,9 +4,16 @@
 //! a [`Bench`] that stands in [`ALL`].
 
 mod avro;
+mod instructions;
+mod kafka_log;
+mod latency;
 mod machine;
 mod people;
+mod plain_log;
+mod resident;
+mod restart;
 mod rounds;
+mod site;
 mod sqlite_log;
 mod table;
 
@@ -20,7 +27,15 @@ use self::machine::Machine;
 use self::table::{Finding, Report};
 
 /// Every benchmark, in the order of the table.
-const ALL: &[Bench] = &[avro::BENCH, sqlite_log::BENCH];
+const ALL: &[Bench] = &[
+    avro::BENCH,
+    sqlite_log::BENCH,
+    kafka_log::BENCH,
+    latency::BENCH,
+    resident::BENCH,
+    restart::BENCH,
+    instructions::BENCH,
+];
 
 /// A benchmark.
 pub struct Bench {
@@ -62,11 +77,27 @@ Results are kept in bench/results and in the table of bench/README.md.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [hidden, part, records] = &arguments[..]
+        && hidden == instructions::HIDDEN
+    {
+        return ended(under_valgrind(part, records));
+    }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")
         .and_then(|runtime| runtime.block_on(told(&arguments)));
+    ended(outcome)
+}
+
+/// One thread, so that every run takes the same way.
+fn under_valgrind(part: &str, records: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let scratch = tempfile::Builder::new().prefix("muster-bench-").tempdir()?;
+    runtime.block_on(instructions::under_valgrind(part, records.parse()?, scratch.path()))
+}
+
+fn ended(outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 use schemas::records::ats::{Applicant, ApplicantMilestone, Assignee, NursingEducation};
+use schemas::records::register;
 use schemas::{LocalTimestamp, Timestamp};
 
 const FIRST: [&str; 6] = ["Ada", "Grace", "Marwa", "Noor", "Chidi", "Béatrice"];
@@ -41,6 +42,33 @@ pub fn applicant(number: u64, edits: u64) -> Applicant {
         notes: None,
         nursing_educations: (0..rng.usize(1..3)).map(|_| education(&mut rng)).collect(),
         milestones,
+    }
+}
+
+/// The same as the register holds them, without a status.
+pub fn registered(polled: Applicant) -> register::Applicant {
+    register::Applicant {
+        applicant_id: polled.applicant_id,
+        name: format!("{} {}", polled.first_name, polled.last_name),
+        first_name: polled.first_name,
+        last_name: polled.last_name,
+        ats1_id: Some(polled.ats1_id.to_string()),
+        email_address: polled.email_address,
+        phone_number: polled.phone_number,
+        registration_date: polled.registration_date.map(LocalTimestamp::date),
+        assigned_to: polled.assigned_to,
+        country_of_citizenship: polled.countries_of_citizenship,
+        country_of_residence: polled.country_of_residence,
+        pr_status: polled.pr_status,
+        nursing_educations: polled.nursing_educations,
+        bccnm_license_number: polled.bccnm_license_number,
+        notes: polled.notes,
+        status_id: None,
+        new_bccnm_process: false,
+        pathway_id: polled.pathway_id,
+        end_of_journey: None,
+        created_date: polled.created_date,
+        updated_date: polled.updated_date,
     }
 }
 

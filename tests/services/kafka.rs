@@ -69,6 +69,17 @@ impl Kafka {
             Err(missing) => missing::without("Kafka that may be restarted", &missing, None),
         }
     }
+
+    /// As [`Kafka::own`], for measuring: with the compiler that a broker has in production, which takes longer to start.
+    pub async fn measured() -> Result<Option<OwnKafka>> {
+        match Jars::fetch().await {
+            Ok(jars) => {
+                let jars = Jars { quick_start: false, ..jars };
+                Ok(Some(OwnKafka { server: Private::start(Alone { jars, proxy: None }).await? }))
+            }
+            Err(missing) => missing::without("Kafka to measure with", &missing, None),
+        }
+    }
 }
 
 /// A broker of one test alone. Ends within seconds of being dropped.
@@ -147,6 +158,8 @@ pub(crate) const SETTINGS: &[(&str, &str)] = &[
 pub(crate) struct Jars {
     java: PathBuf,
     folder: PathBuf,
+    /// Compiles less well, sooner.
+    quick_start: bool,
 }
 
 impl Jars {
@@ -161,7 +174,7 @@ impl Jars {
             }
         };
         match cache::filled("kafka-4.3.1", fill).await {
-            Ok(folder) => Ok(Self { java: maven.java, folder }),
+            Ok(folder) => Ok(Self { java: maven.java, folder, quick_start: true }),
             Err(err) => Err(Missing(format!("fetching it failed: {err:#}"))),
         }
     }
@@ -226,8 +239,11 @@ impl Jars {
             program::run(tool, Duration::from_secs(60)).await.context("formatting the broker's data folder")?;
         }
         let mut command = vec![OsString::from(&self.java)];
-        let options = ["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
-        command.extend(options.map(OsString::from));
+        let options: &[&str] = match self.quick_start {
+            true => &["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+            false => &["-Xms512m", "-Xmx512m"],
+        };
+        command.extend(options.iter().map(OsString::from));
         command.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
         // For the line that `answers` waits for.
         command.push("-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info".into());

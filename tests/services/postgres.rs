@@ -55,8 +55,16 @@ impl Postgres {
     /// shared one is given: somebody else's server isn't ours to kill.
     pub async fn own() -> Result<Option<OwnPostgres>> {
         match Binaries::find() {
-            Ok(binaries) => Ok(Some(OwnPostgres { server: Private::start(binaries.keeping()).await? })),
+            Ok(binaries) => Ok(Some(OwnPostgres { server: Private::start(binaries.with(RESTARTED)).await? })),
             Err(missing) => missing::without("PostgreSQL that may be restarted", &missing, None),
+        }
+    }
+
+    /// As [`Postgres::own`], for measuring: it syncs to the disk as one in production does.
+    pub async fn measured() -> Result<Option<OwnPostgres>> {
+        match Binaries::find() {
+            Ok(binaries) => Ok(Some(OwnPostgres { server: Private::start(binaries.with(MEASURED)).await? })),
+            Err(missing) => missing::without("PostgreSQL to measure with", &missing, None),
         }
     }
 
@@ -159,7 +167,7 @@ pub(crate) async fn answers(port: u16) -> Result<()> {
 pub(crate) struct Binaries {
     folder: PathBuf,
     user: Option<User>,
-    keeps: bool,
+    settings: &'static [&'static str],
 }
 
 /// PostgreSQL refuses to run as root.
@@ -181,12 +189,11 @@ impl Binaries {
             }
         }
         let user = unprivileged_user().map_err(|err| Missing(format!("{err:#}")))?;
-        Ok(Self { folder, user, keeps: false })
+        Ok(Self { folder, user, settings: SETTINGS })
     }
 
-    /// What it has acknowledged outlives its processes.
-    fn keeping(self) -> Self {
-        Self { keeps: true, ..self }
+    fn with(self, settings: &'static [&'static str]) -> Self {
+        Self { settings, ..self }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -263,11 +270,8 @@ impl Launch for Binaries {
         command.extend(["setpriv", "--pdeathsig", self.signal(), "--"].map(OsString::from));
         command.extend([self.folder.join("postgres").into(), "-D".into(), data.into()]);
         command.extend(["-p".into(), ports[0].to_string().into()]);
-        for setting in SETTINGS.iter().chain(&["listen_addresses=127.0.0.1", "unix_socket_directories="]) {
+        for setting in self.settings.iter().chain(&["listen_addresses=127.0.0.1", "unix_socket_directories="]) {
             command.extend(["-c", setting].map(OsString::from));
-        }
-        if self.keeps {
-            command.extend(["-c", "synchronous_commit=on"].map(OsString::from));
         }
         Ok(command)
     }
@@ -292,6 +296,12 @@ impl Binaries {
 
 /// Fast rather than durable; enough connections for many tests at once.
 const SETTINGS: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"];
+
+/// What it has acknowledged outlives its processes.
+const RESTARTED: &[&str] = &["fsync=off", "synchronous_commit=on", "full_page_writes=off", "max_connections=200"];
+
+/// Durable, with memory as on a small server.
+const MEASURED: &[&str] = &["max_connections=200", "shared_buffers=512MB", "max_wal_size=4GB"];
 
 fn container(engine: Engine) -> Container<PostgresImage> {
     Container {

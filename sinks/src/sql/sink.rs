@@ -154,6 +154,20 @@ struct Done {
 }
 
 impl SqlSink {
+    /// Works the rows of a batch out, throws them away, and answers how many values they had: for measuring.
+    pub fn cells(&self, batch: &Batch) -> usize {
+        let mut cells = 0;
+        for part in &batch.parts {
+            let Some(place) = self.tables.of_topic(&part.of.topic.name) else { continue };
+            for (tag, delivery) in part.deliveries.iter().enumerate() {
+                let arrival = Arrival { tag, place, partition: part.of.partition, delivery, forced: part.sweeping };
+                let item = self.decoder.item(&self.tables, arrival, &*self.database);
+                cells += item.ok().and_then(|item| item.cells).map_or(0, |cells| cells.len());
+            }
+        }
+        cells
+    }
+
     /// One attempt at a batch.
     async fn write(&self, batch: &Batch, care: Care) -> Result<Done, Failure> {
         let mut tx = self.database.begin().await?;
