@@ -58,20 +58,22 @@ async fn run(setting: Setting) -> Result<Vec<Finding>> {
     }
     delivered(&mut muster, &emitter, &postgres.url()).await?;
 
-    let (mut p50, mut p99) = (Vec::new(), Vec::new());
+    let (mut p50, mut p99, mut appended_p50) = (Vec::new(), Vec::new(), Vec::new());
     // The first round warms up.
     for round in 0..=rounds {
-        let took = round_of(&mut emitter, &postgres.url(), seconds, round + 1).await?;
+        let (took, appended) = round_of(&mut emitter, &postgres.url(), seconds, round + 1).await?;
         delivered(&mut muster, &emitter, &postgres.url()).await?;
         if round > 0 || rounds == 1 {
             p50.push(percentile(&took, 50));
             p99.push(percentile(&took, 99));
+            appended_p50.push(percentile(&appended, 50));
         }
     }
     let what = format!("change -> row, {A_SECOND} changes/s for {seconds} s, Kafka and PostgreSQL here");
     Ok(vec![
         Finding::alone(format!("{what}, p50"), Spread::of(&p50), "ms").wants(Goal::AtMost(20.0)),
         Finding::alone(format!("{what}, p99"), Spread::of(&p99), "ms").wants(Goal::AtMost(100.0)),
+        Finding::alone("of that until Kafka had confirmed the append, p50", Spread::of(&appended_p50), "ms"),
     ])
 }
 
@@ -129,8 +131,8 @@ fn stamp() -> Stamp {
     Stamp { captured: Utc::now(), asked: Asked::Changes, run: "bench".into() }
 }
 
-/// Makes changes as planned and answers how long each took, in ms.
-async fn round_of(emitter: &mut Emitter, database: &str, seconds: usize, edits: usize) -> Result<Vec<f64>> {
+/// Makes changes as planned and answers how long each took, in ms, and how long until it was in the topic.
+async fn round_of(emitter: &mut Emitter, database: &str, seconds: usize, edits: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut changes = Vec::with_capacity(seconds * A_SECOND);
     for number in 0..seconds * A_SECOND {
         changes.push(change(number, edits)?);
@@ -139,6 +141,7 @@ async fn round_of(emitter: &mut Emitter, database: &str, seconds: usize, edits: 
     let (looking, count) = (Arc::clone(&planned), changes.len());
     let watcher = tokio::spawn(watch(database.to_owned(), looking, count));
 
+    let mut appended = Vec::with_capacity(count);
     let began = Instant::now();
     let mut changes = changes.into_iter();
     let mut made = 0;
@@ -152,14 +155,16 @@ async fn round_of(emitter: &mut Emitter, database: &str, seconds: usize, edits: 
         let partitions: Vec<u32> = batch.iter().map(|change| emitter.partition_of(change.key())).collect();
         emitter.emit(batch, &stamp()).await?;
         let ends: BTreeMap<u32, i64> = emitter.ends().into_iter().map(|(at, _, end)| (at.partition, end.0)).collect();
+        let now = Instant::now();
         let mut planned = planned.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, partition) in partitions.into_iter().enumerate() {
             let at = began + Duration::from_secs_f64((made + place) as f64 / A_SECOND as f64);
             planned.entry(partition).or_default().push_back((ends[&partition], at));
+            appended.push((now - at).as_secs_f64() * 1000.0);
         }
         made = due;
     }
-    watcher.await?
+    Ok((watcher.await??, appended))
 }
 
 /// Looks for offsets that have moved until all changes were seen.

@@ -30,7 +30,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: (kib("/proc/meminfo", "MemTotal").unwrap_or_default() / 1024.0 / 1024.0 * 10.0).round() / 10.0,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
-                .map_or_else(|_| unknown(), |s| s.trim().to_owned()),
+                .map_or_else(|_| unknown(), |s| s.trim().split('-').next().unwrap_or_default().to_owned()),
             rustc: rustc().unwrap_or_else(unknown),
             load_before: load().unwrap_or_default(),
         }

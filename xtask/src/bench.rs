@@ -10,3 +10,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     run::cargo(&["build", "--release", "--quiet", "--package", "muster"])?;
     run::cargo(&[&["run", "--release", "--quiet", "--package", "bench", "--"], arguments].concat())
 }
+
+/// A fraction of those that need no services, as developers build them: only that they run is shown.
+pub(crate) fn smoke() -> Result<()> {
+    run::cargo(&["run", "--quiet", "--package", "bench", "--", "--quick", "avro", "sqlite-log"])
+}

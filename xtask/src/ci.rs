@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{deny, docker, run};
+use crate::{bench, deny, docker, run};
 
 /// A step's name and what it does.
 type Step = (&'static str, fn() -> Result<()>);
@@ -17,6 +17,7 @@ const STEPS: &[Step] = &[
     ("licences", deny::licences),
     ("advisories", deny::advisories),
     ("build tests", || run::cargo(&["test", "--workspace", "--no-run", "--quiet"])),
+    ("benchmarks run", bench::smoke),
     ("tests", tests),
 ];
 

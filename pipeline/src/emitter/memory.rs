@@ -25,8 +25,16 @@ const ILL: TableDefinition<&str, ()> = TableDefinition::new("ill");
 /// Raw records that were rejected before, by the hash of their bytes: they aren't rejected twice.
 const REJECTED: TableDefinition<&[u8], u64> = TableDefinition::new("rejected");
 
-/// Pages that are kept in RAM for each partition.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Pages of a topic's memories that are kept in RAM, shared among its partitions; the system caches the rest.
+const CACHE_BYTES: usize = 12 << 20;
+
+/// With less, a partition's tables would be read over and over again for one batch.
+const LEAST_CACHE_BYTES: usize = 1 << 20;
+
+/// A memory that isn't saved is read again from the topic after a crash: so many keys at most, and as many as come in
+/// this time.
+const UNSAVED_KEYS: usize = 50_000;
+const UNSAVED_MS: i64 = 30_000;
 
 /// The hash of a value whose contents aren't known: it is there, to be deleted or stated again, and equals nothing.
 pub(super) const NOT_KNOWN: ContentHash = ContentHash([0xff; 16]);
@@ -113,21 +121,25 @@ pub struct Memory {
     name: String,
     db: Arc<Database>,
     meta: Meta,
+    /// Keys put since it was saved.
+    unsaved: usize,
 }
 
 impl Memory {
     /// Opens the store of `name` at `place`, or in RAM where there is none. A store of another incarnation, or one
     /// saved longer ago than `usable_for_ms` (tombstones may have gone since), begins anew; so does a damaged file.
+    /// `of`: how many partitions the topic has, which share the RAM.
     pub fn open(
         place: Option<&Place>,
         name: &str,
+        of: u32,
         incarnation: &Incarnation,
         now_ms: i64,
         usable_for_ms: i64,
     ) -> Result<Self, MemoryError> {
         let failed = |source: redb::Error| MemoryError { name: name.to_owned(), source: Box::new(source) };
         let (db, saved) = match place {
-            Some(place) => blocking::run(|| open_file(place, name)).map_err(failed)?,
+            Some(place) => blocking::run(|| open_file(place, name, cache_bytes(of))).map_err(failed)?,
             None => {
                 let db = Database::builder().create_with_backend(InMemoryBackend::new());
                 (db.map_err(|e| failed(e.into()))?, None)
@@ -142,7 +154,7 @@ impl Memory {
             passes: 0,
             saved_ms: now_ms,
         };
-        let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh };
+        let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh, unsaved: 0 };
         match saved {
             Some(meta)
                 if meta.incarnation == *incarnation && (now_ms - meta.saved_ms).saturating_abs() < usable_for_ms =>
@@ -282,6 +294,7 @@ impl Memory {
             Ok(())
         })?;
         self.meta = meta;
+        self.unsaved += keys.len();
         Ok(())
     }
 
@@ -376,6 +389,12 @@ impl Memory {
         blocking::run(|| self.save_now(now_ms))
     }
 
+    /// Whether a crash would cost much reading.
+    pub fn wants_saving(&self, now_ms: i64) -> bool {
+        let long_ago = (now_ms - self.meta.saved_ms).saturating_abs() >= UNSAVED_MS;
+        self.unsaved >= UNSAVED_KEYS || (self.unsaved > 0 && long_ago)
+    }
+
     fn save_now(&mut self, now_ms: i64) -> Result<(), MemoryError> {
         self.meta.saved_ms = now_ms;
         let meta = serde_json::to_vec(&self.meta).unwrap_or_default();
@@ -385,7 +404,9 @@ impl Memory {
             txn.commit()?;
             Ok(())
         };
-        write().map_err(|source| self.failed(source))
+        write().map_err(|source| self.failed(source))?;
+        self.unsaved = 0;
+        Ok(())
     }
 
     fn forget_rejected(&mut self) -> Result<(), redb::Error> {
@@ -438,10 +459,14 @@ impl Memory {
     }
 }
 
-fn open_file(place: &Place, name: &str) -> Result<(Database, Option<Meta>), redb::Error> {
+fn cache_bytes(partitions: u32) -> usize {
+    (CACHE_BYTES / partitions.max(1) as usize).max(LEAST_CACHE_BYTES)
+}
+
+fn open_file(place: &Place, name: &str, cache_bytes: usize) -> Result<(Database, Option<Meta>), redb::Error> {
     let file = format!("{}.redb", name.replace(['|', '/'], "-"));
     // The store asserts on a file that was cut off, which is damage like any other here.
-    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_whole(place, &file)));
+    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_whole(place, &file, cache_bytes)));
     let damage = match opened {
         Ok(Ok(opened)) => return Ok(opened),
         Ok(Err(redb::Error::DatabaseAlreadyOpen)) => return Err(redb::Error::DatabaseAlreadyOpen),
@@ -450,11 +475,11 @@ fn open_file(place: &Place, name: &str) -> Result<(Database, Option<Meta>), redb
     };
     tracing::warn!(memory = name, damage, "local memory is damaged, building it anew");
     place.remove(&file)?;
-    open_whole(place, &file)
+    open_whole(place, &file, cache_bytes)
 }
 
-fn open_whole(place: &Place, file: &str) -> Result<(Database, Option<Meta>), redb::Error> {
-    let db = place.open(Database::builder().set_cache_size(CACHE_BYTES), file)?;
+fn open_whole(place: &Place, file: &str, cache_bytes: usize) -> Result<(Database, Option<Meta>), redb::Error> {
+    let db = place.open(Database::builder().set_cache_size(cache_bytes), file)?;
     let saved = {
         let txn = db.begin_read()?;
         match txn.open_table(META) {
@@ -502,7 +527,7 @@ mod tests {
 
     fn open(folder: Option<&Path>, life: &str) -> Memory {
         let place = folder.map(|folder| Place::Folder(folder.to_owned()));
-        Memory::open(place.as_ref(), "register.applicant-0", &Incarnation(life.into()), 1_000, 10_000).unwrap()
+        Memory::open(place.as_ref(), "register.applicant-0", 1, &Incarnation(life.into()), 1_000, 10_000).unwrap()
     }
 
     #[test]
@@ -538,6 +563,20 @@ mod tests {
         assert_eq!((anew.next(), anew.live()), (Offset(0), 0));
         assert_eq!(anew.rejected_before(&[[1; 16]]).unwrap(), [false]);
         assert!(anew.keys(None, 10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_would_have_to_be_read_again_is_bounded_in_keys_and_in_time() {
+        let mut memory = open(None, "a");
+        assert!(!memory.wants_saving(1_000_000), "nothing is unsaved");
+        memory.put(&[(key("ada"), known(1))], Offset(1), true).unwrap();
+        assert!(!memory.wants_saving(30_999));
+        assert!(memory.wants_saving(31_000));
+        memory.save(31_000).unwrap();
+        assert!(!memory.wants_saving(31_000));
+        let many: Vec<_> = (0..50_000).map(|n| (key(&format!("grace-{n}")), known(n))).collect();
+        memory.put(&many, Offset(50_001), true).unwrap();
+        assert!(memory.wants_saving(31_001));
     }
 
     #[test]

@@ -196,6 +196,7 @@ impl Emitter {
             let memory = Memory::open(
                 self.context.folder.as_ref(),
                 &at.to_string(),
+                self.partitions,
                 &incarnation,
                 now.timestamp_millis(),
                 i64::try_from(self.topic.delete_retention.as_millis()).unwrap_or(i64::MAX) / 2,
@@ -413,7 +414,16 @@ impl Emitter {
         emitted.counts.delivered = offsets.len() as u64;
         let landmarks = landmarks(&appends, &offsets);
         self.remember(entries, &offsets, landmarks).await?;
+        self.save_one()?;
         Ok(emitted)
+    }
+
+    /// Saves a memory that wants it: one at a time, since it waits for the disk.
+    fn save_one(&mut self) -> Result<(), EmitError> {
+        let now = self.context.clock.now().timestamp_millis();
+        let wants = self.owned.iter().find(|(_, owned)| owned.memory.wants_saving(now));
+        let wants = wants.map(|(partition, _)| *partition);
+        wants.map_or(Ok(()), |partition| self.save(partition))
     }
 
     /// Appends, and sets aside what the topic finds too large. `entries` stand beside `appends`, one for one.

@@ -26,6 +26,9 @@ use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
 use crate::state::Mark;
 
+/// What groups come to is held until the log has it, headers and all: many times what they took as inputs.
+const GROUPS_AT_ONCE: usize = 500;
+
 /// How long a loop waits for records before it looks after everything else.
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -328,7 +331,14 @@ impl Loop<'_> {
         let records: Vec<Record> =
             records.into_iter().filter(|record| self.partitions.contains_key(&record.at.partition)).collect();
         let ends = ends_of(&records);
-        self.derive_records(records).await?;
+        let at_once = if self.processor.one_group() { usize::MAX } else { GROUPS_AT_ONCE };
+        let mut rest = records;
+        while rest.len() > at_once {
+            let later = rest.split_off(at_once);
+            self.derive_records(rest).await?;
+            rest = later;
+        }
+        self.derive_records(rest).await?;
         for (at, next) in ends {
             if let Some(partition) = self.partitions.get_mut(&at.partition) {
                 partition.next.insert(at.topic, next);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures::FutureExt;
 use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,13 @@ const IDLE: Duration = Duration::from_millis(200);
 
 /// How often parked rows are tried again while nothing else happens.
 const PARKED_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the group's commits follow a target that keeps its offsets itself: they only show people how far it is, and
+/// each costs as much as a small batch.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
+
+/// Records that had piled up behind a batch are the next one, unless they are so many that more is on its way.
+const MORE_IS_COMING: usize = 1_000;
 
 /// How much a batch may hold, and how long it is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +100,11 @@ struct Loop<'a> {
     gaps_looked: DateTime<Utc>,
     waiting: u64,
     paused: bool,
+    /// The target keeps no offsets: the group's commits are the memory.
+    group_offsets: bool,
+    /// Something was delivered that the group's commits don't show.
+    uncommitted: bool,
+    committed: DateTime<Utc>,
 }
 
 impl SinkTask {
@@ -126,8 +139,14 @@ impl Work for SinkWork<'_> {
             gaps_looked: runtime.clock.now(),
             waiting: 0,
             paused: false,
+            group_offsets: true,
+            uncommitted: false,
+            committed: runtime.clock.now(),
         };
         let ended = work.follow(subscription.as_mut(), mode, stop).await;
+        if ended.is_ok() && work.uncommitted {
+            unless_revoked(work.commit(subscription.as_mut()).await)?;
+        }
         work.account.write(runtime, true).await?;
         subscription.close().await?;
         ended
@@ -144,7 +163,15 @@ impl Loop<'_> {
         let mut assigned = false;
         let mut next: Option<Event> = None;
         loop {
-            let event = match next.take() {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            let waiting = match next.take() {
+                Some(event) => Some(event),
+                None => subscription.next().now_or_never().transpose()?,
+            };
+            let piled_up = waiting.is_some();
+            let event = match waiting {
                 Some(event) => Some(event),
                 None => tokio::select! {
                     biased;
@@ -153,27 +180,38 @@ impl Loop<'_> {
                     () = self.runtime.clock.sleep(IDLE) => None,
                 },
             };
+            let is_idle = event.is_none();
             match event {
                 Some(Event::Assigned(partitions)) => {
                     assigned = true;
                     unless_revoked(self.assigned(subscription, &partitions).await)?;
                 }
                 Some(Event::Revoked(partitions)) => {
+                    if self.uncommitted {
+                        unless_revoked(self.commit(subscription).await)?;
+                    }
                     self.revoked(&partitions).await?;
                     subscription.released().await?;
                 }
                 Some(Event::Lost(partitions)) => self.revoked(&partitions).await?,
                 Some(Event::Records(records)) => {
-                    let mut records = VecDeque::from(self.gather(subscription, records, &mut next).await?);
+                    let linger = match piled_up && records.len() < MORE_IS_COMING {
+                        true => Duration::ZERO,
+                        false => self.task.limits.linger,
+                    };
+                    let mut records = VecDeque::from(self.gather(subscription, records, linger, &mut next).await?);
                     while !records.is_empty() {
                         let batch = full_batch(&mut records, &self.task.limits);
                         if !self.deliver(batch, stop).await? {
                             return Ok(());
                         }
                     }
-                    unless_revoked(self.commit(subscription).await)?;
+                    self.uncommitted = true;
                 }
                 None => self.look_for_gaps().await?,
+            }
+            if self.uncommitted && (self.group_offsets || is_idle || self.shows_too_little()) {
+                unless_revoked(self.commit(subscription).await)?;
             }
             if self.heed_pause(subscription).await? {
                 if mode == Mode::Once {
@@ -213,17 +251,19 @@ impl Loop<'_> {
         &self,
         subscription: &mut dyn Subscription,
         mut records: Vec<Record>,
+        linger: Duration,
         other: &mut Option<Event>,
     ) -> Result<Vec<Record>, RunError> {
         let limits = self.task.limits;
         let mut bytes: usize = records.iter().map(Record::size).sum();
         // From the first record on: a trickle mustn't hold it back.
-        let mut full_time = self.runtime.clock.sleep(limits.linger);
+        let mut full_time = self.runtime.clock.sleep(linger);
         while records.len() < limits.records && bytes < limits.bytes {
             let event = tokio::select! {
+                // What is there already is taken also without lingering.
                 biased;
-                () = &mut full_time => break,
                 event = subscription.next() => event?,
+                () = &mut full_time => break,
             };
             match event {
                 Event::Records(more) => {
@@ -255,6 +295,7 @@ impl Loop<'_> {
         }
         let resume = self.task.sink.assigned(&ours).await?;
         let at: Vec<TopicPartition> = ours.iter().map(Assigned::at).collect();
+        self.group_offsets = matches!(resume, Resume::GroupOffsets);
         let committed = match resume {
             Resume::GroupOffsets => {
                 subscription.committed(&at).await?.into_iter().map(|c| c.and_then(stored)).collect()
@@ -319,7 +360,13 @@ impl Loop<'_> {
             })
             .collect();
         subscription.commit(&offsets).await?;
+        self.uncommitted = false;
+        self.committed = self.runtime.clock.now();
         Ok(())
+    }
+
+    fn shows_too_little(&self) -> bool {
+        (self.runtime.clock.now() - self.committed).to_std().unwrap_or_default() >= SHOWN_EVERY
     }
 
     async fn caught_up(&self) -> Result<bool, RunError> {

@@ -1,6 +1,6 @@
 //! Delivers a batch: waits for a target that is away, sets aside what it can't take, applies the rest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use tokio_util::sync::CancellationToken;
 
@@ -34,9 +34,14 @@ impl Loop<'_> {
             }
         }
         self.account.book(&counts)?;
+        // Once a topic: each asks the operations database.
+        let mut by_topic: BTreeMap<&str, Vec<(&str, Version)>> = BTreeMap::new();
         for part in &delivered.parts {
-            let keys: Vec<(&str, Version)> = part.deliveries.iter().map(|d| (d.key.as_str(), d.version)).collect();
-            self.runtime.letters.delivered(&self.task.name, &part.of.topic.name, &keys).await?;
+            let keys = part.deliveries.iter().map(|delivery| (delivery.key.as_str(), delivery.version));
+            by_topic.entry(&part.of.topic.name).or_default().extend(keys);
+        }
+        for (topic, keys) in by_topic {
+            self.runtime.letters.delivered(&self.task.name, topic, &keys).await?;
         }
         let took = (self.runtime.clock.now() - began).to_std().unwrap_or_default();
         metrics::histogram!(telemetry::BATCH_SECONDS, "component" => name).record(took.as_secs_f64());
