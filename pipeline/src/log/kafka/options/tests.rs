@@ -27,7 +27,7 @@ fn settings_that_durability_rests_on_are_refused() {
 fn read_ahead_is_shared_by_the_partitions() {
     let options = KafkaOptions::plaintext("broker:9092");
     let Ok(config) = options.consumer("any", 16) else { panic!("refused") };
-    assert_eq!(config.get("queued.max.messages.kbytes"), Some("1024"));
+    assert_eq!(config.get("queued.max.messages.kbytes"), Some("512"));
 }
 
 #[cfg(feature = "kafka-tls")]
