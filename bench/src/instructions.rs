@@ -101,8 +101,11 @@ pub async fn under_valgrind(part: &str, records: usize, scratch: &Path) -> Resul
     }
 }
 
+/// Avro bodies with their keys.
+type Bodies = Vec<(Key, Bytes)>;
+
 /// So many bodies of a topic's entity; a hundred different ones.
-fn bodies<E: Entity>(records: usize, of: impl Fn(u64) -> E) -> Result<(Arc<Topic>, Vec<(Key, Bytes)>)> {
+fn bodies<E: Entity>(records: usize, of: impl Fn(u64) -> E) -> Result<(Arc<Topic>, Bodies)> {
     let topic = schemas::catalogue().topics().iter().find(|topic| topic.name == E::TOPIC).context("no such topic")?;
     let schema = &topic.entity().context("no entity")?.schema;
     let made = (0..100).map(|number| {
@@ -175,7 +178,7 @@ fn derive(records: usize) -> Result<()> {
 }
 
 /// The master of milestones, so that the processor finds what applicants have reached.
-fn bodies_of_milestones() -> Result<(Arc<Topic>, Vec<(Key, Bytes)>)> {
+fn bodies_of_milestones() -> Result<(Arc<Topic>, Bodies)> {
     bodies(people::MILESTONES, |number| ats::Milestone {
         id: people::milestone_id(usize::try_from(number).unwrap_or_default()),
         name: format!("Milestone {number}"),
