@@ -130,7 +130,8 @@ fn decode(records: usize) -> Result<()> {
 async fn emit(records: usize, scratch: &Path) -> Result<()> {
     let log: Arc<dyn Log> = Arc::new(PlainLog::new(schemas::catalogue()));
     let state = State::open(Arc::clone(&log), "bench", &[], None).await?;
-    let context = EmitterContext { log, state, clock: Arc::new(SystemClock), folder: Some(scratch.to_owned()) };
+    let context =
+        EmitterContext { log, state, clock: Arc::new(SystemClock), folder: Some(scratch.to_path_buf().into()) };
     let topics = schemas::catalogue().topics();
     let topic = topics.iter().find(|topic| topic.name == ats::Applicant::TOPIC).context("no such topic")?;
     let mut emitter = Emitter::open(context, "ats.applicants", Arc::clone(topic)).await?;

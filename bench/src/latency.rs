@@ -117,7 +117,7 @@ const COLUMNS: [(&str, &str); 19] = [
 async fn emitter(bootstrap: &str, setting: &Setting) -> Result<Emitter> {
     let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(KafkaOptions::plaintext(bootstrap)).await?);
     let state = State::open(Arc::clone(&log), "bench", &[], None).await?;
-    let folder = Some(setting.scratch.join("memories"));
+    let folder = Some(setting.scratch.join("memories").into());
     let context = EmitterContext { log, state, clock: Arc::new(SystemClock), folder };
     let topic = schemas::catalogue().topics().iter().find(|topic| topic.name == register::Applicant::TOPIC);
     Ok(Emitter::open(context, "applicants", Arc::clone(topic.context("no such topic")?)).await?)
