@@ -161,7 +161,7 @@ impl SqlSink {
             let Some(place) = self.tables.of_topic(&part.of.topic.name) else { continue };
             for (tag, delivery) in part.deliveries.iter().enumerate() {
                 let arrival = Arrival { tag, place, partition: part.of.partition, delivery, forced: part.sweeping };
-                let item = self.decoder.item(&self.tables, arrival, &*self.database);
+                let item = self.decoder.item(&self.tables, &arrival, &*self.database);
                 cells += item.ok().and_then(|item| item.cells).map_or(0, |cells| cells.len());
             }
         }
