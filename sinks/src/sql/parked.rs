@@ -16,6 +16,10 @@ use super::write::{Fate, Fates};
 /// So many waiting rows are tried at once, the least often tried first; more would slow every batch down.
 pub(super) const AT_ONCE: u32 = 500;
 
+/// A row that was tried so often is no longer tried with every batch, only by the retry of every second: a value that is
+/// taken costs two statements each time, and hundreds of such rows would slow every batch down.
+pub(super) const TRIES_WITH_BATCHES: i64 = 4;
+
 /// Waiting rows that are tried again.
 pub(super) struct Waiting {
     pub(super) items: Vec<Item>,
@@ -25,20 +29,20 @@ pub(super) struct Waiting {
     hopeless: Vec<Parked>,
 }
 
-/// Reads rows to try again; their tags begin with `first`.
+/// Reads rows to try again that were tried fewer than `tries` times; their tags begin with `first`.
 pub(super) async fn load(
     tx: &mut dyn Transaction,
     decoder: &Decoder,
     tables: &Tables,
     mine: &[Mine],
-    first: usize,
+    (first, tries): (usize, i64),
     database: &dyn Database,
 ) -> Result<Waiting, Failure> {
     let mut waiting = Waiting { items: Vec::new(), rows: Vec::new(), hopeless: Vec::new() };
     if mine.is_empty() {
         return Ok(waiting);
     }
-    for (tag, row) in (first..).zip(tx.parked(mine, AT_ONCE).await?) {
+    for (tag, row) in (first..).zip(tx.parked(mine, tries, AT_ONCE).await?) {
         let Some(place) = tables.of_topic(&row.topic) else {
             let text = format!("nothing maps {} any more", row.topic);
             waiting.hopeless.push(Parked { code: "not_mapped".to_owned(), reason: text, hopeless: true, ..row });

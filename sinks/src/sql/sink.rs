@@ -210,7 +210,10 @@ impl SqlSink {
                 }
             }
         }
-        let waiting = parked::load(tx, &self.decoder, &self.tables, &self.mine(), first, &*self.database).await?;
+        let waiting = {
+            let tries = (first, parked::TRIES_WITH_BATCHES);
+            parked::load(tx, &self.decoder, &self.tables, &self.mine(), tries, &*self.database).await?
+        };
         let mut again = waiting.items.clone();
         if !again.is_empty() {
             let arrived: HashSet<(usize, &Key)> = arrivals.iter().map(|of| (of.place, &of.delivery.key)).collect();
@@ -235,7 +238,7 @@ impl SqlSink {
         if self.retries.fetch_add(1, Ordering::Relaxed).is_multiple_of(RETRIES_PER_PURGE) {
             tx.purge_deleted(millis(self.keep_deleted)).await?;
         }
-        let waiting = parked::load(tx, &self.decoder, &self.tables, mine, 0, &*self.database).await?;
+        let waiting = parked::load(tx, &self.decoder, &self.tables, mine, (0, i64::MAX), &*self.database).await?;
         let mut fates = Fates::new();
         write::write(tx, &self.tables, Vec::new(), waiting.items.clone(), Care::Careful, &mut fates).await?;
         let settled = parked::keep(tx, &waiting, &fates).await?;

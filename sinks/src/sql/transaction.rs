@@ -202,8 +202,8 @@ pub(super) trait Transaction: Send {
     async fn purge_deleted(&mut self, older_than_ms: i64) -> Result<(), Failure>;
 
     async fn park(&mut self, rows: &[Parked]) -> Result<(), Failure>;
-    /// Parked rows of my partitions, least often tried first.
-    async fn parked(&mut self, mine: &[Mine], limit: u32) -> Result<Vec<Parked>, Failure>;
+    /// Parked rows of my partitions that were tried fewer than `tries` times, least often tried first.
+    async fn parked(&mut self, mine: &[Mine], tries: i64, limit: u32) -> Result<Vec<Parked>, Failure>;
     /// The same rows are still waiting.
     async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure>;
     async fn unpark(&mut self, topic: &str, rows: &[(&str, i64)]) -> Result<(), Failure>;

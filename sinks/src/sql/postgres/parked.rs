@@ -60,10 +60,12 @@ pub(super) async fn next(
     connection: &mut PgConnection,
     component: &str,
     mine: &[Mine],
+    tries: i64,
     limit: u32,
 ) -> Result<Vec<Parked>, sqlx::Error> {
-    let rest = "and not p.hopeless order by p.attempts, p.since limit $5 for share of o skip locked";
-    fetch(connection, component, mine, rest, &[i64::from(limit)]).await
+    let rest =
+        "and not p.hopeless and p.attempts < $5 order by p.attempts, p.since limit $6 for share of o skip locked";
+    fetch(connection, component, mine, rest, &[tries, i64::from(limit)]).await
 }
 
 pub(super) async fn expired(

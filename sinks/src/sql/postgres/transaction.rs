@@ -299,8 +299,8 @@ impl Transaction for Open {
         done.map_err(|error| self.wrong(error))
     }
 
-    async fn parked(&mut self, mine: &[Mine], limit: u32) -> Result<Vec<Parked>, Failure> {
-        let rows = parked::next(&mut self.tx, &self.component, mine, limit).await;
+    async fn parked(&mut self, mine: &[Mine], tries: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
+        let rows = parked::next(&mut self.tx, &self.component, mine, tries, limit).await;
         rows.map_err(|error| self.wrong(error))
     }
 

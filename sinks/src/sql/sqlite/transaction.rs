@@ -309,8 +309,13 @@ impl Transaction for Open {
         Ok(())
     }
 
-    async fn parked(&mut self, mine: &[Mine], limit: u32) -> Result<Vec<Parked>, Failure> {
-        self.fetch_parked(mine, "and not p.hopeless order by p.attempts, p.since limit ?3", &[i64::from(limit)]).await
+    async fn parked(&mut self, mine: &[Mine], tries: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
+        self.fetch_parked(
+            mine,
+            "and not p.hopeless and p.attempts < ?3 order by p.attempts, p.since limit ?4",
+            &[tries, i64::from(limit)],
+        )
+        .await
     }
 
     async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure> {
