@@ -130,8 +130,10 @@ pub struct Applied {
 pub struct Unparked {
     /// Rows that could be delivered at last, or were overtaken.
     pub settled: u64,
-    /// Rows still waiting.
+    /// Rows still waiting, but for those of `held_by_others`.
     pub waiting: u64,
+    /// Rows that wait for as long as a row of somebody else's is there: nothing is wrong, and they never expire.
+    pub held_by_others: u64,
     /// Rows that have waited too long: the runner writes dead letters, then calls [`Sink::forget_parked`].
     pub expired: Vec<(Rejected, Option<Payload>)>,
 }

@@ -29,6 +29,8 @@ pub const RUNS: &str = "muster_source_runs_total";
 pub const PARKED: &str = "muster_parked_rows";
 /// Gauge: notes that wait for the operations database.
 pub const NOTES: &str = "muster_operations_notes_waiting";
+/// Gauge, label `component`: rows that wait for as long as a row of somebody else's is there.
+pub const HELD_BY_OTHERS: &str = "muster_held_by_others_rows";
 
 /// Registers all names with their meanings.
 pub fn describe() {
@@ -45,6 +47,7 @@ pub fn describe() {
     metrics::describe_counter!(RUNS, "runs of a source");
     metrics::describe_gauge!(PARKED, "rows that wait for another row");
     metrics::describe_gauge!(NOTES, "notes that wait for the operations database");
+    metrics::describe_gauge!(HELD_BY_OTHERS, "rows that wait for as long as a row of somebody else's is there");
 }
 
 /// Counts a step's records.

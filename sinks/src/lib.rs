@@ -47,6 +47,13 @@ impl Target {
         }
     }
 
+    /// What it holds, and whose it is, as far as it can tell. Changes nothing.
+    pub async fn survey(&self) -> Result<Vec<sql::Survey>, SinkError> {
+        match self {
+            Self::Sql(sink) => sink.survey().await,
+        }
+    }
+
     /// Does what [`plan`](Self::plan) says, whole or not at all; with something refused, nothing.
     pub async fn apply_plan(&self) -> Result<sql::Plan, SinkError> {
         match self {

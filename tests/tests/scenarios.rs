@@ -6,6 +6,7 @@ mod scenarios {
     mod broker_and_database_restarts;
     mod embedded;
     mod kill_rounds;
+    mod existing_register;
     mod no_personal_data;
     mod real_services;
     mod recorded_feed;

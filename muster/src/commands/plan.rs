@@ -4,7 +4,8 @@ use anyhow::{Error, Result};
 use pipeline::log::sqlite::holder;
 use pipeline::log::{Log, NewTopic};
 use serde_json::json;
-use sinks::sql::Plan;
+use sinks::Target;
+use sinks::sql::{Plan, Survey};
 
 use super::topics::differences;
 use crate::exit;
@@ -16,6 +17,8 @@ use crate::settings::{LogSettings, Settings};
 struct Planned {
     sink: String,
     plan: Result<Plan>,
+    /// What is there already.
+    tables: Result<Vec<Survey>>,
 }
 
 /// What is to be done to the log.
@@ -39,16 +42,17 @@ pub async fn run(settings: &Settings, apply: bool, output: Output) -> Result<u8>
     };
     let mut planned = Vec::with_capacity(settings.sinks.len());
     for sink in &settings.sinks {
-        let plan = match sink.to.target(&sink.name, &environment, &partitions(&settings.log)) {
-            Ok(target) if apply => target.apply_plan().await.map_err(Error::new),
-            Ok(target) => target.plan().await.map_err(Error::new),
-            Err(error) => Err(Error::new(error)),
+        let target = sink.to.target(&sink.name, &environment, &partitions(&settings.log)).map_err(Error::new);
+        let (plan, tables) = match target {
+            Ok(target) => look(&target, apply).await,
+            Err(error) => (Err(error), Ok(Vec::new())),
         };
-        planned.push(Planned { sink: sink.name.clone(), plan });
+        planned.push(Planned { sink: sink.name.clone(), plan, tables });
     }
     output.show(&object(&topics, &planned, apply), || text(&topics, &planned, apply))?;
 
-    let errors = failed.iter().chain(planned.iter().filter_map(|planned| planned.plan.as_ref().err()));
+    let of_tables = planned.iter().filter_map(|planned| planned.tables.as_ref().err());
+    let errors = failed.iter().chain(planned.iter().filter_map(|planned| planned.plan.as_ref().err())).chain(of_tables);
     let codes: Vec<u8> = errors.map(exit::code_of).collect();
     let refused = planned.iter().any(|planned| planned.plan.as_ref().is_ok_and(|plan| !plan.refused.is_empty()));
     Ok(if codes.contains(&exit::CONFIG) {
@@ -58,6 +62,19 @@ pub async fn run(settings: &Settings, apply: bool, output: Output) -> Result<u8>
     } else {
         codes.first().copied().unwrap_or(exit::DONE)
     })
+}
+
+/// What is there is looked at before anything is done.
+async fn look(target: &Target, apply: bool) -> (Result<Plan>, Result<Vec<Survey>>) {
+    let plan = match target.plan().await.map_err(Error::new) {
+        Ok(plan) => plan,
+        Err(error) => return (Err(error), Ok(Vec::new())),
+    };
+    let tables = target.survey().await.map_err(Error::new);
+    match apply {
+        true => (target.apply_plan().await.map_err(Error::new), tables),
+        false => (Ok(plan), tables),
+    }
 }
 
 async fn log(settings: &Settings, apply: bool) -> Result<Topics> {
@@ -105,8 +122,8 @@ async fn compare(log: &dyn Log, wanted: &[NewTopic], apply: bool) -> Result<Topi
 fn object(topics: &Topics, planned: &[Planned], apply: bool) -> serde_json::Value {
     let sinks: serde_json::Map<String, serde_json::Value> = planned
         .iter()
-        .map(|Planned { sink, plan }| {
-            let object = match plan {
+        .map(|Planned { sink, plan, tables }| {
+            let mut object = match plan {
                 Ok(plan) => {
                     let refused: Vec<_> = plan
                         .refused
@@ -117,6 +134,10 @@ fn object(topics: &Topics, planned: &[Planned], apply: bool) -> serde_json::Valu
                 }
                 Err(error) => json!({ "error": format!("{error:#}") }),
             };
+            match tables {
+                Ok(tables) => object["tables"] = tables.iter().map(surveyed).collect(),
+                Err(error) => object["tables_unknown"] = json!(format!("{error:#}")),
+            }
             (sink.clone(), object)
         })
         .collect();
@@ -135,7 +156,7 @@ fn text(topics: &Topics, planned: &[Planned], apply: bool) -> String {
         None => lines.push(format!("topics {done}: {}", topics.create.join(", "))),
     }
     lines.extend(topics.differ.iter().map(|(topic, difference)| format!("    {topic} differs: {difference}")));
-    for Planned { sink, plan } in planned {
+    for Planned { sink, plan, tables } in planned {
         lines.push(String::new());
         let plan = match plan {
             Ok(plan) => plan,
@@ -152,6 +173,56 @@ fn text(topics: &Topics, planned: &[Planned], apply: bool) -> String {
         });
         lines.extend(plan.refused.iter().map(|refusal| format!("    {refusal}")));
         lines.extend(plan.statements.iter().map(|statement| format!("{statement};")));
+        match tables {
+            Ok(tables) => lines.extend(tables.iter().flat_map(told)),
+            Err(error) => lines.push(format!("what the tables hold isn't known: {error:#}")),
+        }
     }
     lines.join("\n")
+}
+
+fn surveyed(survey: &Survey) -> serde_json::Value {
+    json!({
+        "entity": survey.entity,
+        "table": survey.table,
+        "rows": survey.rows,
+        "ours": survey.ours,
+        "others": survey.others(),
+        "theirs": survey.theirs,
+        "recognised_by": survey.recognised_by,
+        "ambiguous_values": survey.ambiguous_values,
+        "ambiguous_rows": survey.ambiguous_rows,
+        "waiting": survey.waiting,
+        "kept_up_to_date": survey.kept_up_to_date,
+        "set_on_insert": survey.set_on_insert,
+        "never_written": survey.never_written,
+    })
+}
+
+fn told(survey: &Survey) -> Vec<String> {
+    let Survey { table, entity, rows, ours, theirs, ambiguous_values, ambiguous_rows, .. } = survey;
+    let mut lines =
+        vec![format!("{table} ({entity}): {rows} rows, {ours} of them Muster's, {} of others", survey.others())];
+    if *theirs > 0 {
+        lines.push(format!("    {theirs} are never adopted: they fit `theirs`"));
+    }
+    let by = survey.recognised_by.join(", ");
+    lines.push(match (by.is_empty(), ambiguous_values) {
+        (true, _) => "    no row of others is adopted".to_owned(),
+        (_, 0) => format!("    rows of others are adopted by {by}, which is different in each"),
+        (..) => format!(
+            "    rows of others are adopted by {by}, but {ambiguous_rows} share {ambiguous_values} values of it: what would be one of them is rejected"
+        ),
+    });
+    for (what, columns) in [
+        ("kept up to date", &survey.kept_up_to_date),
+        ("set when a row is inserted", &survey.set_on_insert),
+        ("never written", &survey.never_written),
+    ] {
+        if !columns.is_empty() {
+            lines.push(format!("    {what}: {}", columns.join(", ")));
+        }
+    }
+    lines.extend(survey.waiting.iter().map(|(code, count)| format!("    {count} changes wait: {code}")));
+    lines
 }

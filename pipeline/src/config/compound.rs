@@ -46,6 +46,11 @@ impl<'d> Section<'d> {
         self.map(key, kind::string(), "a text")
     }
 
+    /// Names of the user's own, each with such a map: `json = { address = { city = "city", street = "street" } }`.
+    pub fn string_maps(&self, key: &'static str) -> Field<'_, 'd, BTreeMap<String, BTreeMap<String, String>>> {
+        self.map(key, kind::string_table(), "a table of texts")
+    }
+
     /// Names of the user's own, each with a truth, a number or a text: `initial = { is_open = true }`.
     pub fn scalar_map(&self, key: &'static str) -> Field<'_, 'd, BTreeMap<String, Scalar>> {
         self.map(key, kind::scalar(), "a truth, a number or a text")

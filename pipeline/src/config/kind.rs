@@ -1,5 +1,6 @@
 //! The kinds of single values: how each is written, and what is said when it is written differently. No I/O.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -81,6 +82,19 @@ pub fn strings() -> Kind<'static, Vec<String>> {
             items.iter().map(|item| text(item.get_ref())).collect::<Option<Vec<_>>>()
         });
         texts.flatten().ok_or_else(Wrong::default)
+    })
+}
+
+/// Names of the user's own, each with a text: an entry of a table of tables.
+pub fn string_table() -> Kind<'static, BTreeMap<String, String>> {
+    Kind::new("a table of names, each with a text, not empty", |value| {
+        let DeValue::Table(table) = value else { return Err(Wrong::default()) };
+        let mut texts = BTreeMap::new();
+        for (name, value) in table {
+            let text = value.get_ref().as_str().filter(|text| !text.is_empty()).ok_or_else(Wrong::default)?;
+            texts.insert(name.get_ref().to_string(), text.to_owned());
+        }
+        if texts.is_empty() { Err(Wrong::default()) } else { Ok(texts) }
     })
 }
 

@@ -357,7 +357,7 @@ impl Target {
     fn unpark(&self) -> Unparked {
         let mut state = self.state.lock().unwrap();
         if state.expired {
-            return Unparked { settled: 0, waiting: 0, expired: state.parked.clone() };
+            return Unparked { expired: state.parked.clone(), ..Unparked::default() };
         }
         let parked = std::mem::take(&mut state.parked);
         let mut settled = 0;
@@ -373,7 +373,7 @@ impl Target {
                 state.rows.insert(place, Row { version: row.version, hash: None, body });
             }
         }
-        Unparked { settled, waiting: state.parked.len() as u64, expired: Vec::new() }
+        Unparked { settled, waiting: state.parked.len() as u64, ..Unparked::default() }
     }
 }
 

@@ -76,6 +76,13 @@ impl Cell {
         }
     }
 
+    /// An object of several fields. What is null isn't in it.
+    pub(super) fn object<'v>(parts: impl Iterator<Item = (&'v str, &'v Kind, &'v Value<'v>)>) -> Self {
+        let parts = parts.filter(|(.., value)| !matches!(value, Value::Null));
+        let entries = parts.map(|(name, kind, value)| (name.to_owned(), json_of(kind, value)));
+        Self::Text(Json::Object(entries.collect()).to_string())
+    }
+
     /// The text by which a parent's key or identity is looked up; `None` for null.
     pub(super) fn as_text(&self) -> Option<String> {
         Some(match self {

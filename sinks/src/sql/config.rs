@@ -102,8 +102,15 @@ pub struct TableMapping {
     /// Columns by which a row that is already there is recognised and adopted (null equals null). `None`: the columns
     /// of the entity's key fields. Empty: rows are never adopted.
     pub matching: Option<Vec<String>>,
-    /// Entity field -> column. `None`: all fields, under their own names.
+    /// Columns among these that are compared without regard to case.
+    pub fold: Vec<String>,
+    /// Column -> `LIKE` pattern: a row that isn't Muster's and fits one of them is never adopted. What would be that row
+    /// waits beside it.
+    pub theirs: BTreeMap<String, String>,
+    /// Entity field -> column. `None`: all fields, under their own names, but those that `json` names.
     pub columns: Option<BTreeMap<String, String>>,
+    /// Column -> an object in it: name in the object -> entity field. What else is in the object is somebody else's.
+    pub json: BTreeMap<String, BTreeMap<String, String>>,
     /// Columns that are kept up to date. `None`: all mapped ones but the identity.
     pub owned: Option<Vec<String>>,
     /// Columns that get this value when a row is inserted, and are somebody else's afterwards.
@@ -129,7 +136,10 @@ impl TableMapping {
             table: table.to_owned(),
             key: Some(key.to_owned()),
             matching: None,
+            fold: Vec::new(),
+            theirs: BTreeMap::new(),
             columns: None,
+            json: BTreeMap::new(),
             owned: None,
             initial: BTreeMap::new(),
             keeps: BTreeMap::new(),

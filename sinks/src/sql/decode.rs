@@ -11,7 +11,7 @@ use schemas::{Key, Reader, Schema};
 
 use super::cell::Cell;
 use super::failure::reason;
-use super::table::{GONE, Table, Tables};
+use super::table::{Filling, GONE, Table, Tables};
 use super::transaction::{Database, HeldRow, Item, Parked};
 use super::write::{Judged, Keyed};
 
@@ -110,8 +110,13 @@ impl Decoder {
         let values = reader.read(&payload.body).map_err(malformed)?;
         let mut cells = Vec::with_capacity(table.columns.len());
         for column in &table.columns {
-            let field = &table.subject.schema.fields()[column.field];
-            let cell = Cell::of(&field.kind, &values[column.field]);
+            let fields = table.subject.schema.fields();
+            let cell = match &column.filling {
+                Filling::Field(place) => Cell::of(&fields[*place].kind, &values[*place]),
+                Filling::Object(parts) => {
+                    Cell::object(parts.iter().map(|(name, place)| (&**name, &fields[*place].kind, &values[*place])))
+                }
+            };
             if let Cell::Text(text) = &cell
                 && let Some(why) = database.unwritable(text)
             {
@@ -179,6 +184,7 @@ fn code(stored: &str) -> &'static str {
         reason::STILL_REFERRED_TO,
         reason::CONTRADICTION,
         reason::AMBIGUOUS,
+        reason::HELD_BY_OTHERS,
         "unique_violation",
         "null_not_allowed",
         "check_violation",

@@ -74,6 +74,13 @@ pub(super) mod reason {
     /// Several rows of somebody else's look like this one.
     pub(in crate::sql) const AMBIGUOUS: &str = "ambiguous_match";
 
+    /// A row like it is somebody else's, for good: it waits until that row goes, for however long.
+    pub(in crate::sql) const HELD_BY_OTHERS: &str = "held_by_others";
+
+    pub(in crate::sql) fn held_by_others(table: &str, columns: &str) -> Reason {
+        Reason::new(HELD_BY_OTHERS, format!("a row of {table} with the same {columns} belongs to others (`theirs`)"))
+    }
+
     pub(in crate::sql) fn missing_parent(table: &str, column: &str, parent: &str) -> Reason {
         Reason::new(MISSING_PARENT, format!("{table}.{column} refers to a {parent} that isn't there yet"))
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::failure::{Failure, Fault};
 use super::table::Table;
-use super::transaction::{Operation, Pending, Transaction};
+use super::transaction::{Alike, Operation, Pending, Transaction};
 
 /// How a failing statement is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +53,14 @@ pub(super) async fn isolated(
     Ok(faults)
 }
 
-/// By tag: how many rows each could adopt, or what is wrong with the values it would be recognised by.
-pub(super) async fn candidates(
+/// By tag: what looks like each, or what is wrong with the values it would be recognised by.
+pub(super) async fn alike(
     tx: &mut dyn Transaction,
     table: &Table,
     rows: &[&Pending],
     care: Care,
-) -> Result<(BTreeMap<usize, u8>, BTreeMap<usize, Fault>), Failure> {
-    let mut counts = BTreeMap::new();
+) -> Result<(BTreeMap<usize, Alike>, BTreeMap<usize, Fault>), Failure> {
+    let mut found = BTreeMap::new();
     let mut faults = BTreeMap::new();
     let mut parts = vec![rows];
     while let Some(part) = parts.pop() {
@@ -70,9 +70,9 @@ pub(super) async fn candidates(
         if care == Care::Careful {
             tx.savepoint().await?;
         }
-        match tx.candidates(table, part).await {
-            Ok(found) => {
-                counts.extend(part.iter().map(|row| row.item.tag).zip(found));
+        match tx.alike(table, part).await {
+            Ok(alike) => {
+                found.extend(part.iter().map(|row| row.item.tag).zip(alike));
                 if care == Care::Careful {
                     tx.release().await?;
                 }
@@ -89,5 +89,5 @@ pub(super) async fn candidates(
             Err(other) => return Err(other),
         }
     }
-    Ok((counts, faults))
+    Ok((found, faults))
 }

@@ -3,9 +3,10 @@
 //!
 //! `table` works the mapping out, `plan` says what the database lacks, `decode` makes rows of changes, `write`
 //! carries them out, `compare` looks how rows differ, `exchange` settles what waits in a circle, `offsets` says who may; `postgres` and `sqlite` hold the statements behind the traits of
-//! `transaction`. Each mapped table gets three columns (`muster_key`, `muster_version`, `muster_hash`), or, where it allows
-//! none, an entry in `muster.rows` for each row: only `place` knows which, in either folder, and only `beside` writes the
-//! entries. The rest (offsets, parked rows, versions of deleted rows) lies in tables of Muster's own.
+//! `transaction`, `survey` what is in the tables before. Each mapped table gets three columns (`muster_key`, `muster_version`,
+//! `muster_hash`), or, where it allows none, an entry in `muster.rows` for each row: only `place` knows which, in either
+//! folder, and only `beside` writes the entries. The rest (offsets, parked rows, versions of deleted rows) lies in tables of
+//! Muster's own.
 
 mod cell;
 mod compare;
@@ -21,6 +22,7 @@ mod postgres;
 mod settings;
 mod sink;
 mod sqlite;
+mod survey;
 mod table;
 mod transaction;
 mod write;
@@ -45,6 +47,7 @@ pub use config::{DatabaseUrl, OnDelete, SqlConfig, TableMapping, Versions};
 pub use pipeline::config::Scalar;
 pub use plan::{Plan, Refusal};
 pub use settings::SqlSettings;
+pub use survey::Survey;
 
 use decode::Decoder;
 use failure::{Errors, Failure, Fault};
@@ -123,6 +126,11 @@ impl SqlSink {
     pub async fn plan(&self) -> Result<Plan, SinkError> {
         let catalog = self.database.catalog().await.map_err(|failure| self.stop(failure))?;
         Ok(self.database.plan(&catalog))
+    }
+
+    /// What the mapped tables hold that are there, and whose it is. Changes nothing.
+    pub async fn survey(&self) -> Result<Vec<Survey>, SinkError> {
+        self.database.survey().await.map_err(|failure| self.stop(failure))
     }
 
     /// Does what [`plan`](Self::plan) says, whole or not at all, and answers what was done. With something refused,

@@ -10,7 +10,7 @@ use pipeline::sink::{Batch, Delivery};
 use super::decode::{Arrival, Decoder};
 use super::failure::Failure;
 use super::table::Tables;
-use super::transaction::{Database, Item, Mine, Parked, Transaction};
+use super::transaction::{Database, Item, Mine, Parked, Transaction, Which};
 use super::write::{Fate, Fates};
 
 /// So many waiting rows are tried at once, the least often tried first; more would slow every batch down.
@@ -29,20 +29,21 @@ pub(super) struct Waiting {
     hopeless: Vec<Parked>,
 }
 
-/// Reads rows to try again that were tried fewer than `tries` times; their tags begin with `first`.
+/// Reads rows to try again; their tags begin with `first`.
 pub(super) async fn load(
     tx: &mut dyn Transaction,
     decoder: &Decoder,
     tables: &Tables,
     mine: &[Mine],
-    (first, tries): (usize, i64),
+    which: Which,
+    first: usize,
     database: &dyn Database,
 ) -> Result<Waiting, Failure> {
     let mut waiting = Waiting { items: Vec::new(), rows: Vec::new(), hopeless: Vec::new() };
     if mine.is_empty() {
         return Ok(waiting);
     }
-    for (tag, row) in (first..).zip(tx.parked(mine, tries, AT_ONCE).await?) {
+    for (tag, row) in (first..).zip(tx.parked(mine, which, AT_ONCE).await?) {
         let Some(place) = tables.of_topic(&row.topic) else {
             let text = format!("nothing maps {} any more", row.topic);
             waiting.hopeless.push(Parked { code: "not_mapped".to_owned(), reason: text, hopeless: true, ..row });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cell::Shape;
 use super::config::Versions;
-use super::table::{MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, Tables, quoted};
+use super::table::{Column, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, Tables, quoted};
 
 /// What would be run, and what can't be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,8 +96,10 @@ pub(super) trait Dialect {
     fn moment_type(&self) -> &'static str;
     /// Why values of this shape can't go into a column of this type without loss. Not asked for references.
     fn misfit(&self, shape: Shape, column: &ExistingColumn) -> Option<String>;
-    /// `create [unique] index` for a table.
-    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[&str], only: Option<&str>) -> String;
+    /// `create [unique] index` for a table. `columns`: as SQL has them, expressions among them.
+    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[String], only: Option<&str>) -> String;
+    /// A column, quoted, without regard to case.
+    fn folded(&self, column: &str) -> String;
 }
 
 /// Compares what is there with what the mapping needs.
@@ -113,6 +115,7 @@ pub(super) fn plan(tables: &Tables, catalog: &Catalog, dialect: &dyn Dialect) ->
             Some(existing) => alter(&mut plan, tables, table, existing, catalog, dialect),
         }
         indexes(&mut plan, table, catalog.tables.get(&table.name), dialect);
+        theirs(&mut plan, tables, table, catalog, dialect);
     }
     plan
 }
@@ -243,12 +246,13 @@ fn indexes(plan: &mut Plan, table: &Table, existing: Option<&ExistingTable>, dia
     let beside = table.versions == Versions::Side;
     if !beside && !has_unique(&[MUSTER_KEY]) {
         let name = index_name("key", &table.name, &[]);
-        plan.statements.push(dialect.create_index(true, &name, &table.name, &[MUSTER_KEY], None));
+        plan.statements.push(dialect.create_index(true, &name, &table.name, &[quoted(MUSTER_KEY)], None));
     }
     for columns in &table.unique {
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
         if !has_unique(&columns) {
             let name = index_name("unique", &table.name, &columns);
+            let columns: Vec<String> = columns.into_iter().map(quoted).collect();
             plan.statements.push(dialect.create_index(true, &name, &table.name, &columns, None));
         }
     }
@@ -257,14 +261,39 @@ fn indexes(plan: &mut Plan, table: &Table, existing: Option<&ExistingTable>, dia
     let name = index_name("match", &table.name, &columns);
     let is_there = existing.is_some_and(|existing| existing.indexes.contains(&name));
     // Where nothing in the table tells ours from others, any index that narrows the search down will do.
-    let narrows = |existing: &ExistingTable| existing.indexed.iter().any(|first| columns.contains(&first.as_str()));
+    let plain = |name: &str| table.columns.iter().any(|column| column.name == name && !column.folded);
+    let narrows = |existing: &ExistingTable| {
+        existing.indexed.iter().any(|first| columns.contains(&first.as_str()) && plain(first))
+    };
     let is_there = is_there || (beside && existing.is_some_and(narrows));
     // The primary key of a table of our own making.
     let is_there = is_there || (beside && existing.is_none() && columns == table.key.as_deref().as_slice());
     if !columns.is_empty() && !is_there {
         let foreign = format!("{} is null", quoted(MUSTER_KEY));
         let only = (!beside).then_some(foreign.as_str());
-        plan.statements.push(dialect.create_index(false, &name, &table.name, &columns, only));
+        let terms: Vec<String> = table.matching.iter().map(|place| &table.columns[*place]).map(term(dialect)).collect();
+        plan.statements.push(dialect.create_index(false, &name, &table.name, &terms, only));
+    }
+}
+
+/// What says that a row is somebody else's must be there, or be made.
+fn theirs(plan: &mut Plan, tables: &Tables, table: &Table, catalog: &Catalog, dialect: &dyn Dialect) {
+    let wanted = wanted(tables, table, catalog, dialect);
+    let existing = catalog.tables.get(&table.name);
+    let is_there = |name: &String| {
+        existing.is_some_and(|existing| existing.columns.contains_key(name))
+            || wanted.iter().any(|(wanted, _)| wanted == name)
+    };
+    for (column, _) in table.theirs.iter().filter(|(column, _)| !is_there(column)) {
+        refuse(plan, table, Some(column), "`theirs` names it, and it isn't there; correct the name".to_owned());
+    }
+}
+
+/// A column as it is compared with.
+fn term(dialect: &dyn Dialect) -> impl Fn(&Column) -> String {
+    move |column| match column.folded {
+        true => dialect.folded(&quoted(&column.name)),
+        false => quoted(&column.name),
     }
 }
 

@@ -22,12 +22,15 @@ pub struct SqlSettings {
 }
 
 /// The keys that the schemas can contradict.
-const COMPARED: [&str; 12] = [
+const COMPARED: [&str; 15] = [
     "topic",
     "table",
     "key",
     "match",
+    "fold",
+    "theirs",
     "columns",
+    "json",
     "owned",
     "initial",
     "keeps",
@@ -121,7 +124,10 @@ fn table(entity: String, s: &Section<'_>) -> TableMapping {
         table: s.string("table").required(),
         key: s.string("key").optional(),
         matching: s.strings("match").optional(),
+        fold: s.strings("fold").or(Vec::new()),
+        theirs: s.string_map("theirs").or(BTreeMap::new()),
         columns: s.string_map("columns").optional(),
+        json: s.string_maps("json").or(BTreeMap::new()),
         owned: s.strings("owned").optional(),
         initial: s.scalar_map("initial").or(BTreeMap::new()),
         keeps: s.string_map("keeps").or(BTreeMap::new()),
@@ -179,6 +185,9 @@ mod tests {
             key = "id"
             match = ["applicant_id", "status_id", "start_date"]
             columns = { id = "id", applicant_id = "applicant_id", status_id = "status_id", start_date = "start_date" }
+            fold = ["start_date"]
+            theirs = { notes = "%by hand%" }
+            json = { additional_data = { given = "first_name" } }
             initial = { is_open = true, version = "2" }
             refers = { applicant_id = "applicant" }
             on_delete = "hard"
@@ -194,6 +203,8 @@ mod tests {
         assert_eq!((milestone.topic.as_str(), &milestone.on_delete), ("register.milestone", &Some(OnDelete::Hard)));
         assert_eq!((config.versions, milestone.versions), (Versions::Column, Some(Versions::Side)));
         assert_eq!(milestone.initial["version"], Scalar::Text("2".to_owned()));
+        assert_eq!((&milestone.fold[0][..], &milestone.theirs["notes"][..]), ("start_date", "%by hand%"));
+        assert_eq!(milestone.json["additional_data"]["given"], "first_name");
         assert_eq!(milestone.unique, [vec!["applicant_id", "status_id"], vec!["id"]]);
     }
 

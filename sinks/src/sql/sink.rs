@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::isolate::Care;
 use super::offsets::{self, Claim};
 use super::parked;
-use super::transaction::{Mine, OffsetRow, Pending, Transaction};
+use super::transaction::{Mine, OffsetRow, Pending, Transaction, Which};
 use super::write::{self, Fate, Fates};
 
 /// Bounds what one look at the target's keys takes in memory.
@@ -26,6 +26,10 @@ const HELD_AT_ONCE: u32 = 10_000;
 
 /// Versions of deleted rows that are old enough are dropped this often: once an hour at one retry a second.
 const RETRIES_PER_PURGE: u64 = 3_600;
+
+/// Rows that wait for others' rows to go are tried this often, once a minute: nobody says when one goes, they can be many,
+/// and no batch of ours changes anything for them.
+const RETRIES_PER_LOOK: u64 = 60;
 
 #[async_trait]
 impl Sink for SqlSink {
@@ -210,10 +214,8 @@ impl SqlSink {
                 }
             }
         }
-        let waiting = {
-            let tries = (first, parked::TRIES_WITH_BATCHES);
-            parked::load(tx, &self.decoder, &self.tables, &self.mine(), tries, &*self.database).await?
-        };
+        let which = Which { tries: parked::TRIES_WITH_BATCHES, held: false };
+        let waiting = parked::load(tx, &self.decoder, &self.tables, &self.mine(), which, first, &*self.database).await?;
         let mut again = waiting.items.clone();
         if !again.is_empty() {
             let arrived: HashSet<(usize, &Key)> = arrivals.iter().map(|of| (of.place, &of.delivery.key)).collect();
@@ -235,16 +237,19 @@ impl SqlSink {
     }
 
     async fn retry_in(&self, tx: &mut dyn Transaction, mine: &[Mine]) -> Result<Unparked, Failure> {
-        if self.retries.fetch_add(1, Ordering::Relaxed).is_multiple_of(RETRIES_PER_PURGE) {
+        let retries = self.retries.fetch_add(1, Ordering::Relaxed);
+        if retries.is_multiple_of(RETRIES_PER_PURGE) {
             tx.purge_deleted(millis(self.keep_deleted)).await?;
         }
-        let waiting = parked::load(tx, &self.decoder, &self.tables, mine, (0, i64::MAX), &*self.database).await?;
+        let which = Which { tries: i64::MAX, held: retries.is_multiple_of(RETRIES_PER_LOOK) };
+        let waiting = parked::load(tx, &self.decoder, &self.tables, mine, which, 0, &*self.database).await?;
         let mut fates = Fates::new();
         write::write(tx, &self.tables, Vec::new(), waiting.items.clone(), Care::Careful, &mut fates).await?;
         let settled = parked::keep(tx, &waiting, &fates).await?;
         let expired = tx.expired(mine, millis(self.park_limit), parked::AT_ONCE).await?;
         let expired = expired.into_iter().map(|row| self.decoder.letter(row)).collect();
-        Ok(Unparked { settled, waiting: tx.waiting(mine).await?, expired })
+        let (waiting, held_by_others) = tx.waiting(mine).await?;
+        Ok(Unparked { settled, waiting, held_by_others, expired })
     }
 }
 

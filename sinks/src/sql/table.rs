@@ -94,6 +94,8 @@ pub(super) struct Table {
     pub(super) key: Option<String>,
     /// Places in `columns` by which rows are adopted.
     pub(super) matching: Vec<usize>,
+    /// Columns and patterns of rows that are never adopted.
+    pub(super) theirs: Vec<(String, String)>,
     pub(super) initial: Vec<(String, Cell)>,
     pub(super) on_delete: OnDelete,
     /// Where it stands which rows are ours.
@@ -101,19 +103,28 @@ pub(super) struct Table {
     pub(super) unique: Vec<Vec<String>>,
 }
 
-/// One column that an entity's field fills.
+/// One column that an entity fills.
 #[derive(Debug)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// The field's place in the schema.
-    pub(super) field: usize,
+    pub(super) filling: Filling,
     pub(super) shape: Shape,
     /// Kept up to date, not only set on insert.
     pub(super) owned: bool,
+    /// Rows are recognised by it without regard to case.
+    pub(super) folded: bool,
     /// What somebody else writes there, and a null doesn't replace.
     pub(super) keeps: Option<String>,
     /// The entity of the parent whose key the field holds.
     pub(super) refers: Option<String>,
+}
+
+/// What fills a column: places in the schema.
+#[derive(Debug)]
+pub(super) enum Filling {
+    Field(usize),
+    /// An object of several fields, each under a name. Other names in it are somebody else's.
+    Object(Vec<(String, usize)>),
 }
 
 /// All tables, parents before children.
@@ -213,7 +224,11 @@ impl Table {
         let schema = &subject.schema;
         let named: BTreeMap<String, String> = match &mapping.columns {
             Some(columns) => columns.clone(),
-            None => schema.fields().iter().map(|field| (field.name.clone(), field.name.clone())).collect(),
+            None => {
+                let in_objects = |name: &String| mapping.json.values().any(|object| object.values().any(|f| f == name));
+                let names = schema.fields().iter().map(|field| &field.name).filter(|name| !in_objects(name));
+                names.map(|name| (name.clone(), name.clone())).collect()
+            }
         };
         let mut columns = Vec::new();
         for (place, field) in schema.fields().iter().enumerate() {
@@ -236,15 +251,24 @@ impl Table {
             if keeps.is_some() && !owned {
                 found.report("keeps", format!("{table}.{column} isn't among `owned`: it is never replaced"));
             }
-            let shape = Shape::of(&field.kind);
-            columns.push(Column { name: column.clone(), field: place, shape, owned, keeps, refers });
+            columns.push(Column {
+                name: column.clone(),
+                filling: Filling::Field(place),
+                shape: Shape::of(&field.kind),
+                owned,
+                folded: mapping.fold.contains(column),
+                keeps,
+                refers,
+            });
         }
+        columns.extend(objects(mapping, schema, found));
         for field in named.keys().filter(|field| schema.field(field).is_none()) {
             let fields = schema.fields().iter().map(|field| field.name.as_str());
             found.unknown("columns", format!("{} has no field {field}", schema.name()), field, fields);
         }
         let mut seen = BTreeSet::new();
         let mapped = named.values().map(|column| ("columns", column));
+        let mapped = mapped.chain(mapping.json.keys().map(|column| ("json", column)));
         for (key, column) in mapped.chain(mapping.initial.keys().map(|column| ("initial", column))) {
             if !seen.insert(column) {
                 found.report(key, format!("{table}.{column} is filled twice"));
@@ -272,6 +296,15 @@ impl Table {
                 found.unknown(key, format!("names {table}.{name}, which no field fills"), name, columns);
             }
         }
+        for name in mapping.fold.iter().filter(|name| !matching.contains(name)) {
+            found.report("fold", format!("names {table}.{name}, by which no row is recognised: it isn't in `match`"));
+        }
+        for column in columns.iter().filter(|column| column.folded && column.shape != Shape::Text) {
+            found.report("fold", format!("{table}.{} is no text: it has no case", column.name));
+        }
+        if matching.is_empty() && !mapping.theirs.is_empty() {
+            found.report("theirs", format!("{table} has no `match`: no row is adopted anyway"));
+        }
         let versions = mapping.versions.unwrap_or(target.versions);
         if versions == Versions::Side && mapping.key.is_none() {
             found.report(
@@ -293,6 +326,7 @@ impl Table {
             columns,
             key: mapping.key.clone(),
             matching,
+            theirs: mapping.theirs.iter().map(|(column, pattern)| (column.clone(), pattern.clone())).collect(),
             initial: mapping.initial.iter().map(|(column, value)| (column.clone(), Cell::from(value))).collect(),
             on_delete,
             versions,
@@ -329,10 +363,21 @@ impl Table {
         if self.matching.iter().any(|place| cells[*place] != Cell::Null) {
             return self.matching.clone();
         }
-        let is_identity = |place: &usize| self.key.as_ref() == Some(&self.columns[*place].name);
-        let has_identity = |place: &usize| is_identity(place) && cells[*place] != Cell::Null;
         // A mapping that matches by nothing wants no row to be taken over.
-        (0..self.columns.len()).filter(|place| !self.matching.is_empty() && has_identity(place)).collect()
+        let identity = self.identity().filter(|place| !self.matching.is_empty() && cells[*place] != Cell::Null);
+        identity.into_iter().collect()
+    }
+
+    /// The place of the identity, where a field fills it.
+    pub(super) fn identity(&self) -> Option<usize> {
+        let key = self.key.as_ref()?;
+        self.columns.iter().position(|column| column.name == *key)
+    }
+
+    /// What of a value counts when rows are recognised by it.
+    pub(super) fn compared(&self, place: usize, cell: &Cell) -> Option<String> {
+        let text = cell.as_text()?;
+        Some(if self.columns[place].folded { text.to_lowercase() } else { text })
     }
 
     /// Owned columns whose values only one row may have.
@@ -356,6 +401,48 @@ impl Table {
             OnDelete::Soft { column, value } => Some((column, value.as_ref().map(Cell::from))),
         }
     }
+}
+
+/// Columns that hold objects of several fields.
+fn objects(mapping: &TableMapping, schema: &Schema, found: &mut Found<'_>) -> Vec<Column> {
+    let table = &mapping.table;
+    let mut columns = Vec::new();
+    for (column, object) in &mapping.json {
+        let mut parts = Vec::new();
+        for (name, field) in object {
+            match schema.fields().iter().position(|candidate| candidate.name == *field) {
+                Some(place) => parts.push((name.clone(), place)),
+                None => {
+                    let fields = schema.fields().iter().map(|field| field.name.as_str());
+                    found.unknown("json", format!("{} has no field {field}", schema.name()), field, fields);
+                }
+            }
+            // SQLite's paths have no way to say it.
+            if name.contains('"') {
+                found.report("json", format!("{table}.{column}: a name in it can't have a quotation mark"));
+            }
+        }
+        let named = [
+            ("match", mapping.matching.as_ref().is_some_and(|matching| matching.contains(column))),
+            ("keeps", mapping.keeps.contains_key(column)),
+            ("refers", mapping.refers.contains_key(column)),
+            ("key", mapping.key.as_ref() == Some(column)),
+            ("unique", mapping.unique.iter().flatten().any(|unique| unique == column)),
+        ];
+        for (key, _) in named.into_iter().filter(|(_, is_named)| *is_named) {
+            found.report(key, format!("{table}.{column} is an object of several fields: it can't be named here"));
+        }
+        columns.push(Column {
+            name: column.clone(),
+            filling: Filling::Object(parts),
+            shape: Shape::Json,
+            owned: mapping.owned.as_ref().is_none_or(|owned| owned.contains(column)),
+            folded: false,
+            keeps: None,
+            refers: None,
+        });
+    }
+    columns
 }
 
 /// Ours in every table that has room for them: the entity's key, the version and the hash that were written.

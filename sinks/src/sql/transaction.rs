@@ -13,6 +13,7 @@ use super::cell::Cell;
 use super::compare::{Contents, Expected};
 use super::failure::{Failure, Fault};
 use super::plan::{Catalog, Plan};
+use super::survey::Survey;
 use super::table::Table;
 
 /// A change on its way to its table.
@@ -40,13 +41,33 @@ pub(super) struct Pending {
     pub(super) state: State,
     /// Where cells hold parents' identities: the parents' keys, which stood there before.
     pub(super) parents: Vec<(usize, String)>,
+    /// Places of the columns by which a row of somebody else's is recognised.
+    pub(super) by: Vec<usize>,
     /// A row of somebody else's is taken over.
     pub(super) adopts: bool,
 }
 
+/// Which of the rows that wait are tried again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Which {
+    /// Those that were tried fewer times than this.
+    pub(super) tries: i64,
+    /// Also those that wait for others' rows to go.
+    pub(super) held: bool,
+}
+
+/// Rows that aren't ours and look like an item.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Alike {
+    /// How many could be adopted: 0, 1, or 2 for more.
+    pub(super) adoptable: u8,
+    /// There is one that never can be.
+    pub(super) theirs: bool,
+}
+
 impl Pending {
     pub(super) fn of(item: Item, state: State) -> Self {
-        Self { item, state, parents: Vec::new(), adopts: false }
+        Self { item, state, parents: Vec::new(), by: Vec::new(), adopts: false }
     }
 
     /// The key of the parent that a column refers to.
@@ -153,6 +174,8 @@ pub(super) struct About {
 pub(super) trait Database: Send + Sync {
     /// What is there.
     async fn catalog(&self) -> Result<Catalog, Failure>;
+    /// What the mapped tables hold. Changes nothing.
+    async fn survey(&self) -> Result<Vec<Survey>, Failure>;
     /// Who answers, and what it won't let us do. Changes nothing.
     async fn about(&self) -> Result<About, Failure>;
     /// What must be done so that the tables can be written.
@@ -186,8 +209,8 @@ pub(super) trait Transaction: Send {
     async fn states(&mut self, table: &Table, keys: &[&str]) -> Result<Vec<State>, Failure>;
     /// The identities of the rows with these keys.
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure>;
-    /// How many rows that aren't ours each item could adopt: 0, 1, or 2 for more.
-    async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure>;
+    /// Rows that aren't ours and have the same values in the columns [`Pending::by`], for each item.
+    async fn alike(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<Alike>, Failure>;
     /// Deletes or upserts all rows, or fails. Rows are sorted by key.
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
     /// Empties the [contested](Table::contested) columns of these rows, which are there.
@@ -202,14 +225,14 @@ pub(super) trait Transaction: Send {
     async fn purge_deleted(&mut self, older_than_ms: i64) -> Result<(), Failure>;
 
     async fn park(&mut self, rows: &[Parked]) -> Result<(), Failure>;
-    /// Parked rows of my partitions that were tried fewer than `tries` times, least often tried first.
-    async fn parked(&mut self, mine: &[Mine], tries: i64, limit: u32) -> Result<Vec<Parked>, Failure>;
+    /// Parked rows of my partitions, least often tried first.
+    async fn parked(&mut self, mine: &[Mine], which: Which, limit: u32) -> Result<Vec<Parked>, Failure>;
     /// The same rows are still waiting.
     async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure>;
     async fn unpark(&mut self, topic: &str, rows: &[(&str, i64)]) -> Result<(), Failure>;
-    /// How many of my partitions' rows are waiting.
-    async fn waiting(&mut self, mine: &[Mine]) -> Result<u64, Failure>;
-    /// Rows that have waited longer than this, or are hopeless.
+    /// How many of my partitions' rows are waiting, and how many of them for others' rows to go.
+    async fn waiting(&mut self, mine: &[Mine]) -> Result<(u64, u64), Failure>;
+    /// Rows that have waited longer than this, or are hopeless; but not those that wait for others' rows to go.
     async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure>;
 
     /// Keys after `after` (from the first one without), in the order of their bytes: rows and parked rows. A key may come twice, parked first.

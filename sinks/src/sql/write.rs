@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pipeline::reject::Reason;
 
+use super::cell::Cell;
 use super::exchange;
 use super::failure::{Failure, Fault, FaultKind, reason};
-use super::isolate::{Care, candidates, isolated};
+use super::isolate::{Care, alike, isolated};
 use super::table::{Column, GONE, Table, Tables};
-use super::transaction::{HeldRow, Item, Operation, Pending, State, Transaction};
+use super::transaction::{Alike, HeldRow, Item, Operation, Pending, State, Transaction};
 
 /// Rows that wait for rows of the same transaction are tried again this often: the depth of a tree that arrives at once.
 const ROUNDS: usize = 16;
@@ -289,14 +290,29 @@ async fn recognise(
 ) -> Result<Vec<Pending>, Failure> {
     for row in &mut rows {
         row.adopts = false;
+        row.by = table.recognised_by(row.cells());
     }
     if table.matching.is_empty() {
         return Ok(rows);
     }
     // Null equals null, but a row with nothing else to go by would be like any other.
-    let recognisable = |row: &Pending| !table.recognised_by(row.cells()).is_empty();
-    let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none() && recognisable(row)).collect();
-    let (counts, faults) = candidates(tx, table, &new, care).await?;
+    let new: Vec<&Pending> = rows.iter().filter(|row| row.state.row.is_none() && !row.by.is_empty()).collect();
+    let (mut found, mut faults) = alike(tx, table, &new, care).await?;
+    // What a row is recognised by can have changed since somebody else wrote it: then its identity says which it was.
+    if let Some(identity) = table.identity() {
+        let like_none = |row: &&mut Pending| found.get(&row.item.tag) == Some(&Alike::default());
+        let mut changed = Vec::new();
+        for row in rows.iter_mut().filter(like_none) {
+            if !row.by.contains(&identity) && row.cells()[identity] != Cell::Null {
+                row.by = vec![identity];
+                changed.push(row.item.tag);
+            }
+        }
+        let changed: Vec<&Pending> = rows.iter().filter(|row| changed.contains(&row.item.tag)).collect();
+        let (more, wrong) = alike(tx, table, &changed, care).await?;
+        found.extend(more);
+        faults.extend(wrong);
+    }
     let mut taken: HashSet<Vec<(usize, Option<String>)>> = HashSet::new();
     let mut left = Vec::with_capacity(rows.len());
     for mut row in rows {
@@ -304,19 +320,21 @@ async fn recognise(
             set_aside(row, verdict_of(table, fault, reason::MISSING_PARENT), fates, parked);
             continue;
         }
-        match counts.get(&row.item.tag) {
-            None | Some(0) => left.push(row),
-            Some(1) => {
-                let places = table.recognised_by(row.cells()).into_iter();
-                let values = places.map(|place| (place, row.cells()[place].as_text())).collect();
+        let columns = || row.by.iter().map(|place| &*table.columns[*place].name).collect::<Vec<_>>().join(", ");
+        match found.get(&row.item.tag).copied().unwrap_or_default() {
+            Alike { theirs: true, .. } => {
+                let fate = Fate::Parked(reason::held_by_others(&table.name, &columns()));
+                set_aside(row, fate, fates, parked);
+            }
+            Alike { adoptable: 0, .. } => left.push(row),
+            Alike { adoptable: 1, .. } => {
+                let values = row.by.iter().map(|place| (*place, table.compared(*place, &row.cells()[*place])));
                 // The first of a batch gets the row; the next one is a row of its own, or a contradiction.
-                row.adopts = taken.insert(values);
+                row.adopts = taken.insert(values.collect());
                 left.push(row);
             }
-            Some(_) => {
-                let places = table.recognised_by(row.cells()).into_iter();
-                let columns: Vec<&str> = places.map(|place| &*table.columns[place].name).collect();
-                let fate = Fate::Rejected(reason::ambiguous(&table.name, &columns.join(", ")));
+            Alike { .. } => {
+                let fate = Fate::Rejected(reason::ambiguous(&table.name, &columns()));
                 set_aside(row, fate, fates, parked);
             }
         }

@@ -241,6 +241,8 @@ impl Loop<'_> {
         self.account.unpark(tried.settled, tried.expired.len() as u64);
         self.waiting = tried.waiting;
         metrics::gauge!(telemetry::PARKED, "component" => self.task.name.to_string()).set(tried.waiting as f64);
+        let held = metrics::gauge!(telemetry::HELD_BY_OTHERS, "component" => self.task.name.to_string());
+        held.set(tried.held_by_others as f64);
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ fn update_sql(place: &Place<'_>, source: &Source, forced: bool) -> String {
     let table = place.table;
     let filled = filled(place, source).into_iter().take(table.columns.len());
     let values = filled.map(|(column, value)| format!("{value} as {column}")).collect::<Vec<_>>().join(", ");
-    let mut set = set(table, "s", source.width(table));
+    let mut set = set(place, "s", source.width(table));
     if set.is_empty() {
         // Nothing is kept up to date but the version; a row must be updated to be counted.
         set.push(format!("{0} = t.{0}", place.identity()));

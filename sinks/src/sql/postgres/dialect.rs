@@ -142,9 +142,13 @@ impl Dialect for Postgres<'_> {
         Some(format!("is {}, which can't hold every {wanted}; change it by hand, or map another column", column.full))
     }
 
-    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[&str], only: Option<&str>) -> String {
+    fn folded(&self, column: &str) -> String {
+        format!("lower({column}::text)")
+    }
+
+    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[String], only: Option<&str>) -> String {
         let unique = if unique { "unique " } else { "" };
-        let columns = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
+        let columns = columns.join(", ");
         let only = only.map_or_else(String::new, |only| format!(" where {only}"));
         format!("create {unique}index {} on {} ({columns}){only}", quoted(name), self.table(table))
     }

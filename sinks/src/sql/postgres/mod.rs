@@ -3,6 +3,7 @@
 //! tables have.
 
 mod about;
+mod adoption;
 mod beside;
 mod binary;
 mod catalog;
@@ -14,6 +15,7 @@ mod place;
 mod rows;
 mod source;
 mod stage;
+mod survey;
 mod transaction;
 
 use std::str::FromStr;
@@ -27,6 +29,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use super::config::SqlConfig;
 use super::failure::{Errors, Failure};
 use super::plan::{Catalog, Plan};
+use super::survey::Survey;
 use super::table::Tables;
 use super::transaction::{About, Database, Transaction};
 use failure::failure;
@@ -89,6 +92,12 @@ impl Database for Postgres {
     async fn catalog(&self) -> Result<Catalog, Failure> {
         let mut connection = self.pool.acquire().await.map_err(|error| self.wrong(error))?;
         let read = catalog::read(&mut connection, &self.schema, &self.tables).await;
+        read.map_err(|error| self.wrong(error))
+    }
+
+    async fn survey(&self) -> Result<Vec<Survey>, Failure> {
+        let mut connection = self.pool.acquire().await.map_err(|error| self.wrong(error))?;
+        let read = survey::read(&mut connection, &self.component, &self.schema, &self.tables).await;
         read.map_err(|error| self.wrong(error))
     }
 

@@ -4,7 +4,8 @@ use schemas::Key;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::sql::transaction::{Mine, Parked};
+use crate::sql::failure::reason::HELD_BY_OTHERS;
+use crate::sql::transaction::{Mine, Parked, Which};
 
 const PARKED_OF_MINE: &str = "from muster.parked p
     join muster.offsets o on o.component = p.component and o.topic = p.topic and o.partition = p.partition
@@ -60,12 +61,14 @@ pub(super) async fn next(
     connection: &mut PgConnection,
     component: &str,
     mine: &[Mine],
-    tries: i64,
+    which: Which,
     limit: u32,
 ) -> Result<Vec<Parked>, sqlx::Error> {
-    let rest =
-        "and not p.hopeless and p.attempts < $5 order by p.attempts, p.since limit $6 for share of o skip locked";
-    fetch(connection, component, mine, rest, &[tries, i64::from(limit)]).await
+    let but = if which.held { String::new() } else { format!("and p.code <> '{HELD_BY_OTHERS}'") };
+    let rest = format!(
+        "and not p.hopeless {but} and p.attempts < $5 order by p.attempts, p.since limit $6 for share of o skip locked"
+    );
+    fetch(connection, component, mine, &rest, &[which.tries, i64::from(limit)]).await
 }
 
 pub(super) async fn expired(
@@ -75,8 +78,11 @@ pub(super) async fn expired(
     older_than_ms: i64,
     limit: u32,
 ) -> Result<Vec<Parked>, sqlx::Error> {
-    let rest = "and (p.hopeless or p.since < now() - $5 * interval '1 millisecond') order by p.since limit $6";
-    fetch(connection, component, mine, rest, &[older_than_ms, i64::from(limit)]).await
+    let rest = format!(
+        "and (p.hopeless or (p.since < now() - $5 * interval '1 millisecond' and p.code <> '{HELD_BY_OTHERS}')) \
+         order by p.since limit $6"
+    );
+    fetch(connection, component, mine, &rest, &[older_than_ms, i64::from(limit)]).await
 }
 
 pub(super) async fn park(connection: &mut PgConnection, component: &str, rows: &[Parked]) -> Result<(), sqlx::Error> {
@@ -150,10 +156,15 @@ pub(super) async fn unpark(
     Ok(())
 }
 
-pub(super) async fn waiting(connection: &mut PgConnection, component: &str, mine: &[Mine]) -> Result<u64, sqlx::Error> {
-    let sql = format!("select count(*) {PARKED_OF_MINE}");
+/// How many wait, and how many of them for others' rows to go.
+pub(super) async fn waiting(
+    connection: &mut PgConnection,
+    component: &str,
+    mine: &[Mine],
+) -> Result<(u64, u64), sqlx::Error> {
+    let sql = format!("select count(*), count(*) filter (where p.code = '{HELD_BY_OTHERS}') {PARKED_OF_MINE}");
     let (topics, partitions, epochs) = columns_of(mine);
-    let statement = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(component);
-    let count = statement.bind(topics).bind(partitions).bind(epochs).fetch_one(connection).await?;
-    Ok(count.unsigned_abs())
+    let statement = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(sql)).bind(component);
+    let (all, held) = statement.bind(topics).bind(partitions).bind(epochs).fetch_one(connection).await?;
+    Ok((all.unsigned_abs(), held.unsigned_abs()))
 }

@@ -43,6 +43,13 @@ impl Place<'_> {
         places.iter().map(|place| self.table.columns[*place].name.as_str())
     }
 
+    /// A column of `t` as rows are recognised by it.
+    pub(super) fn term(&self, place: usize) -> String {
+        let column = &self.table.columns[place];
+        let name = format!("t.{}", quoted(&column.name));
+        if column.folded { format!("lower({name}::text)") } else { name }
+    }
+
     pub(super) fn is_beside(&self) -> bool {
         self.table.versions == Versions::Side
     }
@@ -101,6 +108,15 @@ impl Place<'_> {
 
     fn identity_cast(&self) -> &str {
         self.cast(self.table.key.as_deref().unwrap_or_default())
+    }
+
+    /// That a row `t` is never to be ours; the patterns are parameters, from `first` on.
+    pub(super) fn is_theirs(&self, first: usize) -> String {
+        let one = |(n, (column, _)): (usize, &(String, String))| {
+            format!("coalesce(t.{}::text like ${}::text, false)", quoted(column), first + n)
+        };
+        let fits: Vec<String> = self.table.theirs.iter().enumerate().map(one).collect();
+        if fits.is_empty() { "false".to_owned() } else { format!("({})", fits.join(" or ")) }
     }
 
     /// What the database puts into the identity, where no field fills it.

@@ -1,16 +1,14 @@
 //! Statements that write rows of the mapped tables.
 
-use std::collections::BTreeMap;
-
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres};
 
 use super::beside;
-use super::place::Place;
+use super::place::{Place, literal};
 use super::source::{Source, Staged};
 use crate::sql::cell::{Cell, hex};
-use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
+use crate::sql::table::{Filling, GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
 use crate::sql::transaction::Pending;
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -85,11 +83,22 @@ pub(super) fn filled(place: &Place<'_>, source: &Source) -> Vec<(String, String)
 
 /// What becomes of the owned columns of a row `t` that is there. `new`: where the new values are; the kept values are
 /// bound behind `bound` others.
-pub(super) fn set(table: &Table, new: &str, bound: usize) -> Vec<String> {
+pub(super) fn set(place: &Place<'_>, new: &str, bound: usize) -> Vec<String> {
+    let table = place.table;
     let mut kept = bound;
     let owned = table.columns.iter().filter(|column| column.owned);
     let set = owned.map(|column| {
         let name = quoted(&column.name);
+        if let Filling::Object(parts) = &column.filling {
+            // Our names are taken out first: what has become null isn't among the new ones.
+            let ours = parts.iter().map(|(name, _)| literal(name)).collect::<Vec<_>>().join(", ");
+            let others = format!("t.{name}::jsonb - array[{ours}]::text[]");
+            return format!(
+                "{name} = case when jsonb_typeof(t.{name}::jsonb) = 'object' \
+                 then ({others} || {new}.{name}::jsonb)::{} else {new}.{name} end",
+                place.cast(&column.name),
+            );
+        }
         if column.keeps.is_none() {
             return format!("{name} = {new}.{name}");
         }
@@ -109,7 +118,7 @@ fn upsert_sql(place: &Place<'_>, source: &Source, forced: bool) -> String {
         columns.push(quoted(column));
         values.push(value.to_owned());
     }
-    let mut set = set(table, "excluded", source.width(table) + table.initial.len());
+    let mut set = set(place, "excluded", source.width(table) + table.initial.len());
     set.extend([MUSTER_VERSION, MUSTER_HASH].map(|column| format!("{0} = excluded.{0}", quoted(column))));
     let version = quoted(MUSTER_VERSION);
     let guard = if forced { "" } else { &format!(" where t.{version} is null or excluded.{version} > t.{version}") };
@@ -122,103 +131,6 @@ fn upsert_sql(place: &Place<'_>, source: &Source, forced: bool) -> String {
         quoted(MUSTER_KEY),
         set.join(", "),
     )
-}
-
-/// By what rows are recognised: places of columns, and whether the value is null there.
-type Likeness = Vec<(usize, bool)>;
-
-/// Null or not makes different statements: `is not distinct from` can't use an index, `=` and `is null` can.
-fn by_likeness<'r>(table: &Table, rows: &[&'r Pending]) -> BTreeMap<Likeness, Vec<&'r Pending>> {
-    let mut groups: BTreeMap<Likeness, Vec<&Pending>> = BTreeMap::new();
-    for row in rows {
-        let places = table.recognised_by(row.cells()).into_iter();
-        let likeness = places.map(|place| (place, row.cells()[place] == Cell::Null)).collect();
-        groups.entry(likeness).or_default().push(row);
-    }
-    groups
-}
-
-fn same(place: &Place<'_>, likeness: &Likeness) -> String {
-    let one = |(n, (at, null)): (usize, &(usize, bool))| {
-        let column = &place.table.columns[*at].name;
-        match null {
-            true => format!("t.{} is null", quoted(column)),
-            false => format!("t.{} = s.m{n}::{}", quoted(column), place.cast(column)),
-        }
-    };
-    let conditions = likeness.iter().enumerate().map(one);
-    conditions.chain([place.is_foreign()]).collect::<Vec<_>>().join(" and ")
-}
-
-fn matching_arrays(likeness: &Likeness) -> (String, String) {
-    let arrays = (0..likeness.len()).map(|n| format!(", ${}::text[]", n + 2)).collect();
-    let names = (0..likeness.len()).map(|n| format!(", m{n}")).collect();
-    (arrays, names)
-}
-
-fn bind_matching<'q>(mut statement: Statement<'q>, likeness: &Likeness, rows: &[&&Pending]) -> Statement<'q> {
-    for (place, _) in likeness {
-        statement = statement.bind(column_of(rows, *place));
-    }
-    statement
-}
-
-/// How many rows that aren't ours each could adopt, up to 2.
-pub(super) async fn candidates(
-    connection: &mut PgConnection,
-    place: &Place<'_>,
-    rows: &[&Pending],
-) -> Result<Vec<u8>, sqlx::Error> {
-    let name = place.name();
-    // The order makes the planner take the index of foreign rows, however little it knows of the table. Where versions
-    // are beside there is no such index, and to look for a foreign row would be to look at all.
-    if !place.is_beside() {
-        let order = place.columns(&place.table.matching).map(quoted).collect::<Vec<_>>().join(", ");
-        let foreign = format!("select 1 from {name} t where {} order by {order} limit 1", place.is_foreign());
-        if sqlx::query(AssertSqlSafe(foreign)).fetch_optional(&mut *connection).await?.is_none() {
-            return Ok(vec![0; rows.len()]);
-        }
-    }
-    let mut found: BTreeMap<usize, u8> = BTreeMap::new();
-    for (likeness, rows) in by_likeness(place.table, rows) {
-        let (arrays, names) = matching_arrays(&likeness);
-        let sql = format!(
-            "select s.tag, (select count(*) from (select 1 from {name} t where {} limit 2) c) \
-             from unnest($1::bigint[]{arrays}) as s (tag{names})",
-            same(place, &likeness),
-        );
-        let rows: Vec<&&Pending> = rows.iter().collect();
-        let tags: Vec<i64> = rows.iter().map(|row| row.item.tag as i64).collect();
-        let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(tags), &likeness, &rows);
-        for row in statement.fetch_all(&mut *connection).await? {
-            let tag: i64 = sqlx::Row::try_get(&row, 0)?;
-            let count: i64 = sqlx::Row::try_get(&row, 1)?;
-            found.insert(tag as usize, count.clamp(0, 2) as u8);
-        }
-    }
-    Ok(rows.iter().map(|row| found.get(&row.item.tag).copied().unwrap_or(0)).collect())
-}
-
-/// Makes somebody else's rows ours. Answers how many it were.
-pub(super) async fn adopt(
-    connection: &mut PgConnection,
-    place: &Place<'_>,
-    rows: &[&Pending],
-) -> Result<u64, sqlx::Error> {
-    let mut adopted = 0;
-    for (likeness, rows) in by_likeness(place.table, rows) {
-        let (arrays, names) = matching_arrays(&likeness);
-        let source = format!("unnest($1::text[]{arrays}) as s (key{names})");
-        let same = same(place, &likeness);
-        let sql = match place.is_beside() {
-            true => beside::adopt_sql(place, &source, &same),
-            false => format!("update {} t set {} = s.key from {source} where {same}", place.name(), quoted(MUSTER_KEY)),
-        };
-        let rows: Vec<&&Pending> = rows.iter().collect();
-        let statement = bind_matching(sqlx::query(AssertSqlSafe(sql)).bind(keys(&rows)), &likeness, &rows);
-        adopted += statement.execute(&mut *connection).await?.rows_affected();
-    }
-    Ok(adopted)
 }
 
 /// Empties the contested columns.

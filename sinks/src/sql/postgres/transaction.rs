@@ -11,6 +11,7 @@ use schemas::Key;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::adoption;
 use super::compare;
 use super::failure::failure;
 use super::parked;
@@ -22,7 +23,7 @@ use crate::sql::compare::{Contents, Expected};
 use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
 use crate::sql::plan::Catalog;
 use crate::sql::table::{GONE, Table, quoted};
-use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction};
+use crate::sql::transaction::{Alike, HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction, Which};
 
 pub(super) struct Open {
     pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,
@@ -195,9 +196,9 @@ impl Transaction for Open {
         Ok(rows.into_iter().filter_map(|(key, identity)| Some((key, Cell::Text(identity?)))).collect())
     }
 
-    async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure> {
+    async fn alike(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<Alike>, Failure> {
         let place = place(&self.component, &self.schema, &self.known, table);
-        rows::candidates(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
+        adoption::alike(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
     }
 
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
@@ -208,7 +209,7 @@ impl Transaction for Open {
         }
         let adopting: Vec<&Pending> = rows.iter().copied().filter(|row| row.adopts).collect();
         if !adopting.is_empty() {
-            let adopted = rows::adopt(&mut self.tx, &place, &adopting).await.map_err(wrong)?;
+            let adopted = adoption::adopt(&mut self.tx, &place, &adopting).await.map_err(wrong)?;
             if adopted != adopting.len() as u64 {
                 return Err(Failure::Again(format!("rows of {} to be adopted have changed", table.name)));
             }
@@ -299,8 +300,8 @@ impl Transaction for Open {
         done.map_err(|error| self.wrong(error))
     }
 
-    async fn parked(&mut self, mine: &[Mine], tries: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
-        let rows = parked::next(&mut self.tx, &self.component, mine, tries, limit).await;
+    async fn parked(&mut self, mine: &[Mine], which: Which, limit: u32) -> Result<Vec<Parked>, Failure> {
+        let rows = parked::next(&mut self.tx, &self.component, mine, which, limit).await;
         rows.map_err(|error| self.wrong(error))
     }
 
@@ -314,7 +315,7 @@ impl Transaction for Open {
         done.map_err(|error| self.wrong(error))
     }
 
-    async fn waiting(&mut self, mine: &[Mine]) -> Result<u64, Failure> {
+    async fn waiting(&mut self, mine: &[Mine]) -> Result<(u64, u64), Failure> {
         let count = parked::waiting(&mut self.tx, &self.component, mine).await;
         count.map_err(|error| self.wrong(error))
     }

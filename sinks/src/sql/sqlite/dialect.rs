@@ -113,9 +113,13 @@ impl Dialect for Sqlite {
         None
     }
 
-    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[&str], only: Option<&str>) -> String {
+    fn folded(&self, column: &str) -> String {
+        format!("lower({column})")
+    }
+
+    fn create_index(&self, unique: bool, name: &str, table: &str, columns: &[String], only: Option<&str>) -> String {
         let unique = if unique { "unique " } else { "" };
-        let columns = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
+        let columns = columns.join(", ");
         let only = only.map_or_else(String::new, |only| format!(" where {only}"));
         format!("create {unique}index {} on {} ({columns}){only}", quoted(name), quoted(table))
     }

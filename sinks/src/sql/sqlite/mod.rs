@@ -1,11 +1,13 @@
 //! SQLite: one file, one writer at a time. Lists travel as JSON text (`json_each`), rows as multi-row `VALUES`.
 
+mod adoption;
 mod beside;
 mod compare;
 mod dialect;
 mod failure;
 mod place;
 mod rows;
+mod survey;
 mod transaction;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool};
 use super::config::SqlConfig;
 use super::failure::{Errors, Failure};
 use super::plan::{Catalog, ExistingColumn, ExistingTable, Plan};
+use super::survey::Survey;
 use super::table::{Tables, quoted};
 use super::transaction::{About, Database, Transaction};
 use failure::failure;
@@ -147,6 +150,16 @@ impl Database for Sqlite {
         let wrong = |error| failure(&self.errors, error);
         let mut connection = self.pool.acquire().await.map_err(wrong)?;
         self.read_catalog(&mut connection).await.map_err(wrong)
+    }
+
+    async fn survey(&self) -> Result<Vec<Survey>, Failure> {
+        if self.is_missing() {
+            return Ok(Vec::new());
+        }
+        let wrong = |error| failure(&self.errors, error);
+        let mut connection = self.pool.acquire().await.map_err(wrong)?;
+        let catalog = self.read_catalog(&mut connection).await.map_err(wrong)?;
+        survey::read(&mut connection, &self.component, &catalog, &self.tables).await.map_err(wrong)
     }
 
     async fn about(&self) -> Result<About, Failure> {

@@ -61,6 +61,21 @@ impl Place<'_> {
         format!("t.{identity} in (select o.identity from muster_rows o where {entries} and o.key in {keys})")
     }
 
+    /// A column of `t` as rows are recognised by it.
+    pub(super) fn term(&self, place: usize) -> String {
+        let column = &self.table.columns[place];
+        let name = format!("t.{}", quoted(&column.name));
+        if column.folded { format!("lower({name})") } else { name }
+    }
+
+    /// That a row `t` is never to be ours. The patterns are parameters, in order.
+    pub(super) fn is_theirs(&self) -> String {
+        let columns = self.table.theirs.iter();
+        let fits: Vec<String> =
+            columns.map(|(column, _)| format!("coalesce(t.{} like ?, 0)", quoted(column))).collect();
+        if fits.is_empty() { "0".to_owned() } else { format!("({})", fits.join(" or ")) }
+    }
+
     /// That an entry `o` of `muster_rows` is one of this table's.
     pub(super) fn entries(&self) -> String {
         format!("o.component = {} and o.topic = {}", literal(self.component), literal(self.table.topic()))

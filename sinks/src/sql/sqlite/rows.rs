@@ -4,9 +4,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, query::Query};
 
 use super::beside;
-use super::place::Place;
+use super::place::{Place, literal};
 use crate::sql::cell::Cell;
-use crate::sql::table::{GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
+use crate::sql::table::{Filling, GONE, MUSTER_HASH, MUSTER_KEY, MUSTER_VERSION, Table, quoted};
 use crate::sql::transaction::Pending;
 
 pub(super) type Statement<'q> = Query<'q, sqlx::Sqlite, SqliteArguments>;
@@ -79,6 +79,15 @@ pub(super) fn set(table: &Table, new: &str) -> Vec<String> {
     let owned = table.columns.iter().filter(|column| column.owned);
     let set = owned.map(|column| {
         let name = quoted(&column.name);
+        if let Filling::Object(parts) = &column.filling {
+            // Our names are taken out first: what has become null isn't among the new ones.
+            let ours: String =
+                parts.iter().map(|(name, _)| format!(", {}", literal(&format!("$.\"{name}\"")))).collect();
+            return format!(
+                "{name} = case when not json_valid(t.{name}) then {new}.{name} when json_type(t.{name}) = 'object' \
+                 then json_patch(json_remove(t.{name}{ours}), {new}.{name}) else {new}.{name} end"
+            );
+        }
         if column.keeps.is_none() {
             return format!("{name} = {new}.{name}");
         }
@@ -101,64 +110,6 @@ fn upsert_sql(table: &Table, rows: usize, forced: bool) -> String {
     let guard = if forced { "" } else { &format!(" where t.{version} is null or excluded.{version} > t.{version}") };
     let conflict = format!("on conflict ({}) do update set {}{guard}", quoted(MUSTER_KEY), set.join(", "));
     format!("insert into {name} as t ({all}) values {values} {conflict}")
-}
-
-/// The places of the columns by which the row is recognised, and the condition that takes their values.
-fn likeness(table: &Table, row: &Pending) -> (Vec<usize>, String) {
-    let places = table.recognised_by(row.cells());
-    let conditions = places.iter().map(|place| format!("t.{} is ?", quoted(&table.columns[*place].name)));
-    let conditions = conditions.collect::<Vec<_>>().join(" and ");
-    (places, conditions)
-}
-
-/// Makes somebody else's row ours. Answers how many rows it was.
-pub(super) async fn adopt(
-    connection: &mut SqliteConnection,
-    place: &Place<'_>,
-    row: &Pending,
-) -> Result<u64, sqlx::Error> {
-    let (places, matching) = likeness(place.table, row);
-    let foreign = place.is_foreign();
-    let sql = match place.is_beside() {
-        true => beside::adopt_sql(place, &format!("{foreign} and {matching}")),
-        false => {
-            format!("update {} as t set {} = ? where {foreign} and {matching}", place.name(), quoted(MUSTER_KEY))
-        }
-    };
-    let mut statement = sqlx::query(AssertSqlSafe(sql)).bind(row.item.key.as_str().to_owned());
-    for place in places {
-        statement = bound(statement, &row.cells()[place]);
-    }
-    Ok(statement.execute(connection).await?.rows_affected())
-}
-
-/// How many rows each could adopt, up to 2.
-pub(super) async fn candidates(
-    connection: &mut SqliteConnection,
-    place: &Place<'_>,
-    rows: &[&Pending],
-) -> Result<Vec<u8>, sqlx::Error> {
-    let (name, is_foreign) = (place.name(), place.is_foreign());
-    // Where versions are beside, no index knows of foreign rows, and to look for one would be to look at all.
-    if !place.is_beside() {
-        let foreign = format!("select exists (select 1 from {name} t where {is_foreign})");
-        let has_foreign_rows: bool = sqlx::query_scalar(AssertSqlSafe(foreign)).fetch_one(&mut *connection).await?;
-        if !has_foreign_rows {
-            return Ok(vec![0; rows.len()]);
-        }
-    }
-    let mut counts = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (places, matching) = likeness(place.table, row);
-        let sql = format!("select count(*) from (select 1 from {name} t where {is_foreign} and {matching} limit 2)");
-        let mut statement = sqlx::query(AssertSqlSafe(sql));
-        for place in places {
-            statement = bound(statement, &row.cells()[place]);
-        }
-        let count = statement.fetch_one(&mut *connection).await?;
-        counts.push(sqlx::Row::try_get::<u8, _>(&count, 0)?);
-    }
-    Ok(counts)
 }
 
 /// Empties the contested columns.

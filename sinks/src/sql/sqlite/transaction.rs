@@ -11,15 +11,16 @@ use schemas::Key;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::adoption;
 use super::compare;
 use super::failure::failure;
 use super::place::{Ours, Place};
 use super::rows::{self, list};
 use crate::sql::cell::Cell;
 use crate::sql::compare::{Contents, Expected};
-use crate::sql::failure::{Errors, Failure, Fault};
+use crate::sql::failure::{Errors, Failure, Fault, reason::HELD_BY_OTHERS};
 use crate::sql::table::{GONE, Table, quoted};
-use crate::sql::transaction::{HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction};
+use crate::sql::transaction::{Alike, HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction, Which};
 
 pub(super) struct Open {
     tx: sqlx::Transaction<'static, sqlx::Sqlite>,
@@ -209,8 +210,8 @@ impl Transaction for Open {
         Ok(rows.into_iter().filter_map(|(key, identity)| Some((key, Cell::Text(identity?)))).collect())
     }
 
-    async fn candidates(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<u8>, Failure> {
-        rows::candidates(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
+    async fn alike(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<Alike>, Failure> {
+        adoption::alike(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
     }
 
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
@@ -220,7 +221,7 @@ impl Transaction for Open {
             return rows::delete(&mut self.tx, &place, rows).await.map_err(|error| self.wrong(error));
         }
         for row in rows.iter().filter(|row| row.adopts) {
-            let adopted = rows::adopt(&mut self.tx, &place, row).await.map_err(|error| self.wrong(error))?;
+            let adopted = adoption::adopt(&mut self.tx, &place, row).await.map_err(|error| self.wrong(error))?;
             if adopted != 1 {
                 return Err(Failure::Again(format!("a row of {} to be adopted has changed", table.name)));
             }
@@ -309,13 +310,10 @@ impl Transaction for Open {
         Ok(())
     }
 
-    async fn parked(&mut self, mine: &[Mine], tries: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
-        self.fetch_parked(
-            mine,
-            "and not p.hopeless and p.attempts < ?3 order by p.attempts, p.since limit ?4",
-            &[tries, i64::from(limit)],
-        )
-        .await
+    async fn parked(&mut self, mine: &[Mine], which: Which, limit: u32) -> Result<Vec<Parked>, Failure> {
+        let but = if which.held { String::new() } else { format!("and p.code <> '{HELD_BY_OTHERS}'") };
+        let rest = format!("and not p.hopeless {but} and p.attempts < ?3 order by p.attempts, p.since limit ?4");
+        self.fetch_parked(mine, &rest, &[which.tries, i64::from(limit)]).await
     }
 
     async fn still_parked(&mut self, rows: &[Parked]) -> Result<(), Failure> {
@@ -346,15 +344,18 @@ impl Transaction for Open {
         Ok(())
     }
 
-    async fn waiting(&mut self, mine: &[Mine]) -> Result<u64, Failure> {
-        let sql = format!("select count(*) {PARKED_OF_MINE}");
-        let statement = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(self.component()).bind(mine_list(mine));
-        let count = statement.fetch_one(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
-        Ok(count.unsigned_abs())
+    async fn waiting(&mut self, mine: &[Mine]) -> Result<(u64, u64), Failure> {
+        let sql = format!("select count(*), count(*) filter (where p.code = '{HELD_BY_OTHERS}') {PARKED_OF_MINE}");
+        let statement = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(sql)).bind(self.component());
+        let counted = statement.bind(mine_list(mine)).fetch_one(&mut *self.tx).await;
+        let (all, held) = counted.map_err(|error| self.wrong(error))?;
+        Ok((all.unsigned_abs(), held.unsigned_abs()))
     }
 
     async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure> {
-        let rest = format!("and (p.hopeless or p.since < {NOW} - ?3) order by p.since limit ?4");
+        let rest = format!(
+            "and (p.hopeless or (p.since < {NOW} - ?3 and p.code <> '{HELD_BY_OTHERS}')) order by p.since limit ?4"
+        );
         self.fetch_parked(mine, &rest, &[older_than_ms, i64::from(limit)]).await
     }
 

@@ -22,6 +22,8 @@ fn every_mistake_in_the_mapping_is_named() {
         ward.owned = Some(vec!["id".to_owned()]);
         ward.keeps = [("id".to_owned(), "attic".to_owned()), ("colour".to_owned(), "red".to_owned())].into();
         ward.on_delete = Some(OnDelete::Soft { column: "id".to_owned(), value: None });
+        ward.fold = vec!["id".to_owned()];
+        ward.json.insert("title".to_owned(), [("t".to_owned(), "titel".to_owned())].into());
     });
     change(&mut config, "shift", |shift| {
         shift.owned = Some(vec!["notes".to_owned()]);
@@ -29,6 +31,10 @@ fn every_mistake_in_the_mapping_is_named() {
         shift.refers.insert("day".to_owned(), "ward".to_owned());
         shift.refers.insert("notes".to_owned(), "matron".to_owned());
         shift.table = "wards".to_owned();
+        shift.key = None;
+        shift.versions = Some(crate::sql::Versions::Side);
+        shift.matching = Some(vec!["day".to_owned()]);
+        shift.fold = vec!["day".to_owned()];
     });
     let mut problems = SqlSink::of("rota", &config, &subjects()).err().unwrap();
     problems.sort();
@@ -36,13 +42,17 @@ fn every_mistake_in_the_mapping_is_named() {
         problems,
         [
             "tables.porter.topic: no entity has a topic register.porter",
+            "tables.shift.fold: wards.day is no text: it has no case",
             "tables.shift.keeps: wards.day isn't among `owned`: it is never replaced",
             "tables.shift.refers: wards.day refers to another table, but day is a date",
             "tables.shift.refers: wards.notes refers to matron, which isn't mapped",
+            "tables.shift.versions: wards has no `key`, by which rows are known that have no column of ours",
             "tables.ward.columns: ward has no field colour",
             "tables.ward.deleted_column: wards.id says that a row is gone: no field can fill it",
+            "tables.ward.fold: names wards.id, by which no row is recognised: it isn't in `match`",
+            "tables.ward.json: ward has no field titel; did you mean `title`?",
             "tables.ward.keeps: names wards.colour, which no field fills",
-            "tables.ward.match: names wards.title, which no field fills",
+            "tables.ward.match: wards.title is an object of several fields: it can't be named here",
             "tables.ward.owned: wards.id is the table's identity: it can't be among `owned`",
             "tables.ward.table: table wards is mapped twice",
         ]

@@ -13,3 +13,4 @@ mod rota;
 mod round_trip;
 mod sqlite;
 mod suite;
+mod theirs;

@@ -10,6 +10,7 @@ pub(super) use super::beside::*;
 pub(super) use super::compared::*;
 pub(super) use super::contested::*;
 use super::rota::*;
+pub(super) use super::theirs::*;
 use crate::sql::{OnDelete, SqlSink};
 
 /// Makes a test of each function for a database; `$target` opens a new one.
@@ -70,6 +71,11 @@ macro_rules! conformance {
             what_waits_is_not_missing,
             what_somebody_else_keeps_is_no_difference,
             marks_of_soft_deletes_are_compared,
+            case_counts_only_where_it_is_said,
+            who_has_changed_is_recognised_by_identity,
+            a_row_that_is_theirs_is_waited_for,
+            of_an_object_only_our_names_are_ours,
+            a_survey_counts_what_is_like_each_other,
         );
     };
 }
