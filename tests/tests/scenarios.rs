@@ -5,8 +5,8 @@
 mod scenarios {
     mod broker_and_database_restarts;
     mod embedded;
-    mod kill_rounds;
     mod existing_register;
+    mod kill_rounds;
     mod no_personal_data;
     mod real_services;
     mod recorded_feed;

@@ -6,10 +6,10 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
-use super::place::{Ours, Place};
+use super::place::{Ours, Place, literal};
 use super::rows::text;
 use crate::sql::compare::{Contents, Expected};
-use crate::sql::table::quoted;
+use crate::sql::table::{Filling, quoted};
 
 /// What the rows that are there say otherwise.
 pub(super) async fn contents(
@@ -53,6 +53,15 @@ fn sql(place: &Place<'_>, owned: &[usize]) -> String {
     let different = owned.iter().enumerate().map(|(n, at)| {
         let column = &table.columns[*at];
         let name = quoted(&column.name);
+        if let Filling::Object(parts) = &column.filling {
+            // Other names in the object are somebody else's.
+            let kind = format!("jsonb_typeof(t.{name}::jsonb) is distinct from 'object'");
+            let parts = parts
+                .iter()
+                .map(|(name, _)| literal(name))
+                .map(|part| format!(" or t.{name}::jsonb -> {part} is distinct from s.c{n}::jsonb -> {part}"));
+            return format!("({kind}{})", parts.collect::<String>());
+        }
         // By way of the type without length, as it is written; then as the column keeps it.
         let wanted = format!("s.c{n}::{}::{}", place.cast(&column.name), place.full(&column.name));
         // JSON as text has no equality, and its blanks mean nothing.

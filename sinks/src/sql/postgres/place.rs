@@ -39,10 +39,6 @@ impl Place<'_> {
         columns.and_then(|columns| columns.get(column)).map_or("text", |column| column.full.as_str())
     }
 
-    pub(super) fn columns(&self, places: &[usize]) -> impl Iterator<Item = &str> {
-        places.iter().map(|place| self.table.columns[*place].name.as_str())
-    }
-
     /// A column of `t` as rows are recognised by it.
     pub(super) fn term(&self, place: usize) -> String {
         let column = &self.table.columns[place];

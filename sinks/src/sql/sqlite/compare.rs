@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::place::{Ours, Place};
+use super::place::{Ours, Place, literal};
 use super::rows::{MAX_PARAMETERS, bound, list};
 use crate::sql::compare::{Contents, Expected};
-use crate::sql::table::quoted;
+use crate::sql::table::{Filling, quoted};
 
 /// What the rows that are there say otherwise.
 pub(super) async fn contents(
@@ -60,6 +60,15 @@ fn sql(place: &Place<'_>, owned: &[usize], rows: usize) -> String {
     let different = owned.iter().enumerate().map(|(n, at)| {
         let column = &table.columns[*at];
         let name = quoted(&column.name);
+        if let Filling::Object(parts) = &column.filling {
+            // Other names in the object are somebody else's.
+            let parts = parts
+                .iter()
+                .map(|(name, _)| literal(&format!("$.\"{name}\"")))
+                .map(|part| format!(" or json_extract(t.{name}, {part}) is not json_extract(s.c{n}, {part})"));
+            let kind = format!("not json_valid(t.{name}) or json_type(t.{name}) is not 'object'");
+            return format!(", coalesce({kind}{}, true)", parts.collect::<String>());
+        }
         let differs = format!("t.{name} is not s.c{n} collate binary");
         match column.keeps {
             None => format!(", {differs}"),

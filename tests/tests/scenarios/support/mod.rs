@@ -1,7 +1,7 @@
 //! What scenarios share: the binary, a place for it to run in, the register, and what the register must hold.
 
-pub mod chaos;
 pub mod another_hand;
+pub mod chaos;
 pub mod kafka;
 pub mod oracle;
 pub mod program;
