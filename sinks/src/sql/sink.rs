@@ -248,7 +248,8 @@ impl SqlSink {
         let settled = parked::keep(tx, &waiting, &fates).await?;
         let expired = tx.expired(mine, millis(self.park_limit), parked::AT_ONCE).await?;
         let expired = expired.into_iter().map(|row| self.decoder.letter(row)).collect();
-        let (waiting, held_by_others) = tx.waiting(mine).await?;
+        let (all, held_by_others) = tx.waiting(mine).await?;
+        let waiting = all.saturating_sub(held_by_others);
         Ok(Unparked { settled, waiting, held_by_others, expired })
     }
 }
