@@ -12,8 +12,11 @@ pub use configuration::config;
 pub use feed::{ats_page, letter};
 pub use times::{cron, dates, retry_after};
 
+/// Takes any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target, by the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("ats_page", ats_page),
     ("avro", avro),
     ("config", config),

@@ -141,7 +141,7 @@ async fn nothing_differs_while_changes_flow() {
             while !stop.is_cancelled() {
                 n += 1;
                 let id = format!("r{}", n % 40);
-                let change = if n % 7 == 0 { delete(&id) } else { put(&reason(&id, &format!("name {n}"))) };
+                let change = if n.is_multiple_of(7) { delete(&id) } else { put(&reason(&id, &format!("name {n}"))) };
                 emitter.emit(vec![change], &stamp(clock.now())).await.unwrap();
                 clock.sleep(Duration::from_millis(7)).await;
             }

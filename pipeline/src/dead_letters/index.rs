@@ -161,5 +161,5 @@ fn indexed(record: Record) -> Option<Indexed> {
         settled: None,
     };
     let text = String::from_utf8(value.to_vec()).ok()?;
-    Some(Indexed::Entered { row, run: letter.run, letter: text })
+    Some(Indexed::Entered { row: Box::new(row), run: letter.run, letter: text })
 }

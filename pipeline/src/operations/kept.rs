@@ -138,10 +138,11 @@ impl Kept {
         *next
     }
 
-    pub fn read_letters_again(&self, partition: u32) {
+    pub fn read_letters_again(&self, partition: u32) -> Result<(), OperationsError> {
         if let Some((_, next)) = self.tables().letters_read.get_mut(&partition) {
             *next = Offset::START;
         }
+        Ok(())
     }
 
     pub async fn index_letters(
@@ -207,12 +208,12 @@ impl Tables {
     fn index(&mut self, record: Indexed) {
         match record {
             Indexed::Entered { row, letter, .. } => {
-                let new = || (row.clone(), letter.clone());
+                let new = || ((*row).clone(), letter.clone());
                 let (entered, text) = self.letters.entry(row.id.clone()).or_insert_with(new);
                 let settled = matches!(entered.state, LetterState::Replayed | LetterState::Superseded);
                 if settled && entered.version.is_some() {
                     (entered.state, entered.settled) = (LetterState::Open, None);
-                    (entered.code, entered.reason, entered.at) = (row.code, row.reason, row.at);
+                    (entered.code, entered.reason, entered.at) = (row.code.clone(), row.reason.clone(), row.at);
                     *text = letter;
                 }
             }

@@ -91,7 +91,7 @@ pub(crate) enum Indexed {
     /// A letter was written.
     Entered {
         /// As the index has it.
-        row: LetterRow,
+        row: Box<LetterRow>,
         /// The run it came up in.
         run: Option<String>,
         /// The whole of it, as the log has it.
@@ -162,7 +162,7 @@ impl Operations {
 
     /// Follows a partition of the letters' topic again from its start: it ends before what had been read.
     pub(crate) async fn read_letters_again(&self, partition: u32) -> Result<(), OperationsError> {
-        or_kept!(self, |kept| Ok(kept.read_letters_again(partition)));
+        or_kept!(self, |kept| kept.read_letters_again(partition));
         let sql = "update letters_read set next = 0 where partition = $1";
         self.execute(Statement::new(sql).bind(i64::from(partition))).await?;
         Ok(())
