@@ -89,7 +89,18 @@ pub(crate) async fn topic(harness: &dyn Harness, partitions: u32) -> Arc<str> {
 pub(crate) async fn topic_with(harness: &dyn Harness, partitions: u32, settings: BTreeMap<String, String>) -> Arc<str> {
     let name = format!("suite-{}", uuid::Uuid::new_v4());
     let topic = NewTopic { name: name.clone(), partitions, replication: harness.replication(), settings };
-    harness.log().await.create(&[topic]).await.expect("the topic is created");
+    let log = harness.log().await;
+    let topics = [topic];
+    let created = async {
+        loop {
+            match log.create(&topics).await {
+                // The cluster's controller may just be changing: wait, as every caller does.
+                Err(LogError::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                created => return created,
+            }
+        }
+    };
+    within(harness, "the topic", created).await.expect("the topic is created");
     name.into()
 }
 
