@@ -307,6 +307,14 @@ impl DeadLetters {
         Ok(superseded)
     }
 
+    /// These keys of a feed could be read, whether they had changed or not: their open letters are superseded. Asked of every
+    /// page, so that a crash between a change and its letter is made up for when the record is read again.
+    pub async fn readable(&self, feed: &str, keys: &[&str]) -> Result<u64, LetterError> {
+        // What can't be read has no version.
+        let delivered: Vec<(&str, Version)> = keys.iter().map(|key| (*key, Version(i64::MAX))).collect();
+        self.delivered(feed, feed, &delivered).await
+    }
+
     /// One letter, whole. `None`: no such id.
     pub async fn get(&self, id: &str) -> Result<Option<(LetterState, Letter)>, LetterError> {
         if let Some(found) = self.indexed(id).await? {

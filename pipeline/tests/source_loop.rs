@@ -10,7 +10,7 @@ use common::source::{Row, Script, feed, good, refused, system, unavailable};
 use common::{World, ask, key_of, morning};
 use pipeline::clock::Clock;
 use pipeline::log::memory::{Fault, MemoryOptions, When};
-use pipeline::operations::RunRecord;
+use pipeline::operations::{LetterState, RunRecord};
 use pipeline::run::{Feed, Mode, RunError, Runtime, Standing};
 use pipeline::schedule::Schedule;
 use pipeline::source::Ask;
@@ -161,6 +161,23 @@ async fn a_reject_is_in_the_dead_letters_before_the_position_moves_and_once_only
     assert_eq!(world.records("muster.dead-letters").await.len(), 1);
     let last = runs(&world).await.into_iter().rfind(|run| run.success == Some(true)).unwrap();
     assert_eq!((last.counts.read, last.counts.unchanged, last.counts.rejected), (2, 2, 0));
+}
+
+/// Found by chaos: letters of records that were mended in the system stayed open for ever. Fails without `letters.readable`
+/// in the pass.
+#[tokio::test]
+async fn a_record_that_can_be_read_again_supersedes_its_letter() {
+    let world = World::new().await;
+    let script = Script::new(&world.clock, [good("r1", "a"), Row::Bad("r2".into()), Row::Bad("r3".into())]);
+    let process = world.process("one").await;
+    once(&world, &process, feed(&script)).await.unwrap();
+    script.set([good("r1", "a"), good("r2", "b"), Row::Bad("r3".into())]);
+    once(&world, &process, feed(&script)).await.unwrap();
+    let mut states: Vec<_> = world.letters().await.into_iter().map(|letter| (letter.key, letter.state)).collect();
+    states.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(states, [(Some("r2".into()), LetterState::Superseded), (Some("r3".into()), LetterState::Open)]);
+    let gone = world.records("muster.dead-letters").await.into_iter().filter(|record| record.value.is_none());
+    assert_eq!(gone.count(), 1, "it left the log, too");
 }
 
 #[tokio::test]

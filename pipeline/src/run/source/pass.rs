@@ -247,6 +247,7 @@ impl Working<'_> {
                 page.changes.iter().map(Change::key).chain(page.rejects.iter().filter_map(|r| r.key.as_ref()));
             self.mark_seen(present.cloned().collect())?;
         }
+        let read: Vec<Key> = page.changes.iter().map(|change| change.key().clone()).collect();
         let stamp = Stamp { captured: page.captured, asked: pass.asked, run: Arc::clone(&pass.run) };
         let emitted = self.emitter.emit(page.changes, &stamp).await?;
         telemetry::count_changes(self.feed.name(), emitted.created, emitted.updated, emitted.deleted);
@@ -255,6 +256,10 @@ impl Working<'_> {
         counts.superseded += page.superseded;
         let mut rejects = page.rejects;
         rejects.extend(emitted.rejects);
+        let refused: std::collections::BTreeSet<&Key> =
+            rejects.iter().filter_map(|reject| reject.key.as_ref()).collect();
+        let readable: Vec<&str> = read.iter().filter(|key| !refused.contains(key)).map(Key::as_str).collect();
+        pass.runtime.letters.readable(self.feed.name(), &readable).await?;
         let (rejected, before) = self.reject(pass, page.read, rejects).await?;
         counts.rejected += rejected;
         counts.unchanged += before;
