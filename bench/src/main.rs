@@ -13,6 +13,7 @@ mod plain_log;
 mod resident;
 mod restart;
 mod rounds;
+mod rows;
 mod site;
 mod sqlite_log;
 mod table;
@@ -34,6 +35,7 @@ const ALL: &[Bench] = &[
     latency::BENCH,
     resident::BENCH,
     restart::BENCH,
+    rows::BENCH,
     instructions::BENCH,
 ];
 

@@ -126,7 +126,7 @@ impl Work for SystemWork<'_> {
     async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
         let name = self.system.name.as_str();
         // The former owner's letters are ours to settle now.
-        runtime.letters.rebuild_index().await?;
+        runtime.letters.try_catch_up().await;
         let mut working = Vec::with_capacity(self.system.feeds.len());
         for (feed, account) in self.system.feeds.iter_mut().zip(self.accounts.iter_mut()) {
             let mut emitter = Emitter::open(runtime.emitter_context(), feed.name(), Arc::clone(&feed.topic)).await?;
