@@ -215,7 +215,8 @@ impl SqlSink {
             }
         }
         let which = Which { tries: parked::TRIES_WITH_BATCHES, held: false };
-        let waiting = parked::load(tx, &self.decoder, &self.tables, &self.mine(), which, first, &*self.database).await?;
+        let waiting =
+            parked::load(tx, &self.decoder, &self.tables, &self.mine(), which, first, &*self.database).await?;
         let mut again = waiting.items.clone();
         if !again.is_empty() {
             let arrived: HashSet<(usize, &Key)> = arrivals.iter().map(|of| (of.place, &of.delivery.key)).collect();

@@ -23,7 +23,9 @@ use crate::sql::compare::{Contents, Expected};
 use crate::sql::failure::{Errors, Failure, Fault, FaultKind};
 use crate::sql::plan::Catalog;
 use crate::sql::table::{GONE, Table, quoted};
-use crate::sql::transaction::{Alike, HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction, Which};
+use crate::sql::transaction::{
+    Alike, HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction, Which,
+};
 
 pub(super) struct Open {
     pub(super) tx: sqlx::Transaction<'static, sqlx::Postgres>,

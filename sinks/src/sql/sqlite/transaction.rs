@@ -20,7 +20,9 @@ use crate::sql::cell::Cell;
 use crate::sql::compare::{Contents, Expected};
 use crate::sql::failure::{Errors, Failure, Fault, reason::HELD_BY_OTHERS};
 use crate::sql::table::{GONE, Table, quoted};
-use crate::sql::transaction::{Alike, HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction, Which};
+use crate::sql::transaction::{
+    Alike, HeldRow, Mine, OffsetRow, Operation, Parked, Pending, State, Step, Transaction, Which,
+};
 
 pub(super) struct Open {
     tx: sqlx::Transaction<'static, sqlx::Sqlite>,
