@@ -337,7 +337,6 @@ async fn a_request_that_stops_the_system_is_answered_and_does_not_stop_it_again(
     assert!(!answer.done && answer.text.contains("missing_field"), "{}", answer.text);
 }
 
-/// Seen to fail with `PutOff::until` answering the time it was given when it began.
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_is_put_off_is_read_again_though_the_clock_was_set_back() {
     let world = World::simulated(MemoryOptions::default(), 1).await;

@@ -38,7 +38,6 @@ fn named(report: &EntityReport) -> Vec<String> {
     report.keys.iter().map(|one| format!("{} {}", one.key, one.difference.name())).collect()
 }
 
-/// Seen to fail: without the round in `settle`, with each arm of `Tally::count` taken out.
 #[tokio::test]
 async fn everything_that_was_spoilt_is_named() {
     let world = World::new().await;
@@ -122,7 +121,6 @@ async fn what_waits_or_is_set_aside_is_no_difference() {
     assert_eq!((report.tally.set_aside, report.tally.waiting, report.same()), (1, 1, true), "{report:?}");
 }
 
-/// Seen to fail with `settle` left out: then dozens of keys differ.
 #[tokio::test]
 async fn nothing_differs_while_changes_flow() {
     let world = World::new().await;

@@ -145,6 +145,7 @@ async fn a_register_is_taken_over(versions: &str) -> Result<()> {
 fn with_the_example(text: &str, url: &str, versions: &str) -> String {
     let own = text.find("# The register's tables").unwrap_or(text.len());
     let example = EXAMPLE.find("[sinks.register.to.sql]").map_or("", |at| &EXAMPLE[at..]);
+    let example = example.find("[operations]").map_or(example, |end| &example[..end]);
     let example: String =
         example.lines().filter(|line| !line.starts_with("password = ")).fold(String::new(), |mut all, line| {
             let line =

@@ -90,10 +90,6 @@ const ALL: &[Wrong] = &[
     wrong("a column filled twice", &[("pr_status = \"pr_status\"", "pr_status = \"name\"")]),
     wrong("an initial column that a field fills", &[("{ is_open = true }", "{ name = \"unknown\" }")]),
     wrong("an initial value that is a list", &[("{ is_open = true }", "{ is_open = [true] }")]),
-    wrong(
-        "a key that no field fills",
-        &[("table = \"ien_ha_pcn\"\nkey = \"id\"", "table = \"ien_ha_pcn\"\nkey = \"ident\"")],
-    ),
     wrong("a match by an unknown column", &[("match = [\"email\"]", "match = [\"e_mail\"]")]),
     wrong("unique over an unknown column", &[("unique = [[\"ats1_id\"]]", "unique = [[\"ats_id\"]]")]),
     wrong("unique as one list", &[("unique = [[\"ats1_id\"]]", "unique = [\"ats1_id\"]")]),

@@ -61,7 +61,6 @@ async fn rows(runner: &Runner, entity: &str) -> Vec<String> {
     }
 }
 
-/// Seen to fail with each branch of `compare::difference` taken out in turn.
 pub(super) async fn spoilt_rows_are_found(target: &dyn Target) {
     let mut runner = Runner::start(target).await;
     let told = [
