@@ -1,7 +1,7 @@
 //! Dead letters: rejects stored with everything needed to repair and replay them.
 //!
 //! The letter itself is a record of `muster.dead-letters`, written before progress moves past the reject; the
-//! operations database indexes it for people ([`index`]). Contents never appear in headers, keys or logs.
+//! operations database indexes it for people (`index`). Contents never appear in headers, keys or logs.
 
 mod index;
 

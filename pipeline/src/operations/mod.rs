@@ -1,7 +1,7 @@
 //! The operations database: history for people. Runs of sources, the index of the dead letters, and the ledger.
 //!
 //! Nothing here decides what is delivered: positions, claims and letters themselves are in the log. So nobody waits for
-//! it: what can't be written now is kept ([`notes`]) or read again from the log ([`crate::dead_letters`]) later.
+//! it: what can't be written now is kept (`notes`) or read again from the log ([`crate::dead_letters`]) later.
 
 mod database;
 #[cfg(any(test, feature = "testing"))]

@@ -2,7 +2,7 @@
 //!
 //! Nothing is taken over and nothing is written. Changes may flow all the while: what differs is a candidate first,
 //! and a difference only when it is still there although the latest change of its key has been delivered. Memory is
-//! bounded: the topic's keys are kept in a disposable file ([`index`]), differences up to a limit.
+//! bounded: the topic's keys are kept in a disposable file (`index`), differences up to a limit.
 
 mod index;
 mod inspect;
