@@ -225,7 +225,9 @@ impl Loop<'_> {
             self.runtime.health.progressed(&self.task.name, self.runtime.clock.now());
             self.account.write(self.runtime, false).await?;
             if mode == Mode::Once && assigned && next.is_none() && self.caught_up().await? {
+                // How many wait isn't known before the first try.
                 self.try_parked().await?;
+                self.try_all_parked().await?;
                 return Ok(());
             }
         }
@@ -411,7 +413,12 @@ impl Loop<'_> {
             return Ok(());
         }
         self.parked_tried = now;
+        let before = self.waiting;
         self.try_parked().await?;
+        if self.waiting < before {
+            // Parents have come: their children needn't wait for seconds, a few hundred at a time.
+            self.try_all_parked().await?;
+        }
         self.caught_up().await?;
         Ok(())
     }

@@ -17,6 +17,9 @@ use crate::run::RunError;
 use crate::sink::{Applied, Batch, Rejected, SinkError};
 use crate::telemetry;
 
+/// What a target tries at once, where so many wait.
+const TRIED_AT_LEAST: u64 = 500;
+
 impl Loop<'_> {
     /// Delivers records and moves on behind them. `false`: told to stop before the target would take them.
     pub(super) async fn deliver(&mut self, records: Vec<Record>, stop: &CancellationToken) -> Result<bool, RunError> {
@@ -217,6 +220,21 @@ impl Loop<'_> {
             payload.map(|payload| schemas::frame(self.runtime.state.schemas.id_of(&payload.schema), &payload.body));
         let reject = Reject::new(Some(key.clone()), reason, raw.unwrap_or_default());
         self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version)
+    }
+
+    /// Tries all parked rows, and again for as long as that settles some: a target tries the least tried ones first, a
+    /// bounded number at once, and a row may wait for another one that waits.
+    pub(super) async fn try_all_parked(&mut self) -> Result<(), RunError> {
+        let mut in_vain = 0;
+        while self.waiting >= in_vain * TRIED_AT_LEAST {
+            let before = self.waiting;
+            self.try_parked().await?;
+            in_vain = if self.waiting < before { 0 } else { in_vain + 1 };
+            if self.waiting == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Tries parked rows again; those that have waited too long go to the dead letters.
