@@ -128,6 +128,8 @@ pub struct Applied {
 /// What became of parked rows since the last time.
 #[derive(Debug, Default)]
 pub struct Unparked {
+    /// Rows that were tried: a target takes so many at once, those that were tried least often first.
+    pub tried: u64,
     /// Rows that could be delivered at last, or were overtaken.
     pub settled: u64,
     /// Rows still waiting, but for those of `held_by_others`.

@@ -91,6 +91,23 @@ async fn a_lost_answer_is_found_to_have_been_written() {
     assert_eq!((booked.read, booked.unchanged), (1, 1));
 }
 
+/// Seen to fail with a single try before the pass ends: `r3` is missing.
+#[tokio::test]
+async fn a_single_pass_tries_all_that_waits_however_few_the_target_takes_at_once() {
+    let world = World::new().await;
+    let target = Target::new(&world.clock);
+    let keys = ["r1", "r2", "r3", "r4", "r5"];
+    given(&world, keys.iter().map(|key| put(&reason(key, "a"))).collect()).await;
+    target.parks(&keys);
+    target.tries(2);
+    once(&world, &world.process("one").await, task(&target, &[TOPIC])).await.unwrap();
+    assert!(target.keys(TOPIC).is_empty());
+    // Two still have no parent, and the target finds them first.
+    target.parks(&["r1", "r2"]);
+    once(&world, &world.process("two").await, task(&target, &[TOPIC])).await.unwrap();
+    assert_eq!(target.keys(TOPIC), ["r3", "r4", "r5"]);
+}
+
 #[tokio::test]
 async fn a_target_that_is_away_is_waited_for() {
     let world = World::new().await;

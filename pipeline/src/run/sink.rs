@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::FutureExt;
 use schemas::Topic;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,9 @@ const IDLE: Duration = Duration::from_millis(200);
 
 /// How often parked rows are tried again while nothing else happens.
 const PARKED_EVERY: Duration = Duration::from_secs(1);
+
+/// And for so long at most: records wait meanwhile.
+const PARKED_AT_MOST: TimeDelta = TimeDelta::milliseconds(500);
 
 /// How often the group's commits follow a target that keeps its offsets itself: they only show people how far it is, and
 /// each costs as much as a small batch.
@@ -220,15 +223,12 @@ impl Loop<'_> {
                 continue;
             }
             self.finish_sweeps(stop).await?;
-            self.look_after_parked().await?;
+            self.look_after_parked(stop).await?;
             self.answer_requests(stop).await?;
             self.runtime.health.progressed(&self.task.name, self.runtime.clock.now());
             self.account.write(self.runtime, false).await?;
             if mode == Mode::Once && assigned && next.is_none() && self.caught_up().await? {
-                // How many wait isn't known before the first try.
-                self.try_parked().await?;
-                self.try_all_parked().await?;
-                return Ok(());
+                return self.try_all_parked(TimeDelta::MAX, stop).await;
             }
         }
     }
@@ -407,18 +407,13 @@ impl Loop<'_> {
         Ok(())
     }
 
-    async fn look_after_parked(&mut self) -> Result<(), RunError> {
+    async fn look_after_parked(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
         let now = self.runtime.clock.now();
         if (now - self.parked_tried).abs().to_std().unwrap_or_default() < PARKED_EVERY {
             return Ok(());
         }
         self.parked_tried = now;
-        let before = self.waiting;
-        self.try_parked().await?;
-        if self.waiting < before {
-            // Parents have come: their children needn't wait for seconds, a few hundred at a time.
-            self.try_all_parked().await?;
-        }
+        self.try_all_parked(PARKED_AT_MOST, stop).await?;
         self.caught_up().await?;
         Ok(())
     }

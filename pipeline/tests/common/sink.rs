@@ -66,6 +66,8 @@ struct State {
     refuses: BTreeSet<String>,
     /// Keys whose row waits for another.
     parks: BTreeSet<String>,
+    /// Parked rows that are tried at once.
+    at_once: Option<usize>,
     parked: Vec<(Rejected, Option<Payload>)>,
     /// Parked rows have waited too long.
     expired: bool,
@@ -146,6 +148,11 @@ impl Target {
 
     pub fn refuses(&self, keys: &[&str]) {
         self.state.lock().unwrap().refuses = keys.iter().map(|key| (*key).to_owned()).collect();
+    }
+
+    /// Of the parked rows, so many are tried at once.
+    pub fn tries(&self, at_once: usize) {
+        self.state.lock().unwrap().at_once = Some(at_once);
     }
 
     pub fn parks(&self, keys: &[&str]) {
@@ -359,8 +366,9 @@ impl Target {
         if state.expired {
             return Unparked { expired: state.parked.clone(), ..Unparked::default() };
         }
-        let parked = std::mem::take(&mut state.parked);
-        let mut settled = 0;
+        let at_once = state.at_once.unwrap_or(usize::MAX).min(state.parked.len());
+        let parked: Vec<_> = state.parked.drain(..at_once).collect();
+        let (tried, mut settled) = (parked.len() as u64, 0);
         for (row, payload) in parked {
             if state.parks.contains(row.key.as_str()) {
                 state.parked.push((row, payload));
@@ -373,7 +381,7 @@ impl Target {
                 state.rows.insert(place, Row { version: row.version, hash: None, body });
             }
         }
-        Unparked { settled, waiting: state.parked.len() as u64, ..Unparked::default() }
+        Unparked { tried, settled, waiting: state.parked.len() as u64, ..Unparked::default() }
     }
 }
 

@@ -247,11 +247,12 @@ impl SqlSink {
         let mut fates = Fates::new();
         write::write(tx, &self.tables, Vec::new(), waiting.items.clone(), Care::Careful, &mut fates).await?;
         let settled = parked::keep(tx, &waiting, &fates).await?;
+        let tried = waiting.items.len() as u64;
         let expired = tx.expired(mine, millis(self.park_limit), parked::AT_ONCE).await?;
         let expired = expired.into_iter().map(|row| self.decoder.letter(row)).collect();
         let (all, held_by_others) = tx.waiting(mine).await?;
         let waiting = all.saturating_sub(held_by_others);
-        Ok(Unparked { settled, waiting, held_by_others, expired })
+        Ok(Unparked { tried, settled, waiting, held_by_others, expired })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 
 use super::Loop;
@@ -16,9 +17,6 @@ use crate::retry::{Action, Failure, Kind};
 use crate::run::RunError;
 use crate::sink::{Applied, Batch, Rejected, SinkError};
 use crate::telemetry;
-
-/// What a target tries at once, where so many wait.
-const TRIED_AT_LEAST: u64 = 500;
 
 impl Loop<'_> {
     /// Delivers records and moves on behind them. `false`: told to stop before the target would take them.
@@ -222,27 +220,28 @@ impl Loop<'_> {
         self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version)
     }
 
-    /// Tries all parked rows, and again for as long as that settles some: a target tries the least tried ones first, a
-    /// bounded number at once, and a row may wait for another one that waits.
-    pub(super) async fn try_all_parked(&mut self) -> Result<(), RunError> {
+    /// Tries parked rows until none of them settles, since a row may wait for another one that waits, or until `most` has
+    /// passed: a rebalance mustn't wait for long.
+    pub(super) async fn try_all_parked(&mut self, most: TimeDelta, stop: &CancellationToken) -> Result<(), RunError> {
+        let began = self.runtime.clock.now();
         let mut in_vain = 0;
-        while self.waiting >= in_vain * TRIED_AT_LEAST {
-            let before = self.waiting;
-            self.try_parked().await?;
-            in_vain = if self.waiting < before { 0 } else { in_vain + 1 };
-            if self.waiting == 0 {
-                break;
+        loop {
+            let (tried, settled) = self.try_parked().await?;
+            in_vain = if settled > 0 { 0 } else { in_vain + tried };
+            let all_in_vain = tried == 0 || in_vain >= self.waiting;
+            if all_in_vain || stop.is_cancelled() || (self.runtime.clock.now() - began).abs() >= most {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
-    /// Tries parked rows again; those that have waited too long go to the dead letters.
-    pub(super) async fn try_parked(&mut self) -> Result<(), RunError> {
+    /// Tries parked rows again, as many as the target takes at once; those that have waited too long go to the dead letters.
+    /// Answers how many were tried, and how many settled.
+    async fn try_parked(&mut self) -> Result<(u64, u64), RunError> {
         let tried = match self.task.sink.retry_parked().await {
             Ok(tried) => tried,
             // The next batch finds out how long to wait.
-            Err(SinkError::Unavailable { .. } | SinkError::Contended { .. }) => return Ok(()),
+            Err(SinkError::Unavailable { .. } | SinkError::Contended { .. }) => return Ok((0, 0)),
             Err(error) => return Err(error.into()),
         };
         if !tried.expired.is_empty() {
@@ -261,6 +260,6 @@ impl Loop<'_> {
         metrics::gauge!(telemetry::PARKED, "component" => self.task.name.to_string()).set(tried.waiting as f64);
         let held = metrics::gauge!(telemetry::HELD_BY_OTHERS, "component" => self.task.name.to_string());
         held.set(tried.held_by_others as f64);
-        Ok(())
+        Ok((tried.tried, tried.settled))
     }
 }
