@@ -91,7 +91,7 @@ async fn a_lost_answer_is_found_to_have_been_written() {
     assert_eq!((booked.read, booked.unchanged), (1, 1));
 }
 
-/// Seen to fail with a single try before the pass ends: `r3` is missing.
+/// Seen to fail with a single try before the pass ends: `r5` was missing.
 #[tokio::test]
 async fn a_single_pass_tries_all_that_waits_however_few_the_target_takes_at_once() {
     let world = World::new().await;
