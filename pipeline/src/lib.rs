@@ -19,6 +19,7 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod sink;
+pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod telemetry;
