@@ -18,7 +18,7 @@ mod masters;
 mod names;
 mod options;
 mod query;
-mod random;
+pub(crate) mod random;
 mod rows;
 mod spoil;
 mod state;
