@@ -17,10 +17,10 @@ use super::coder::{Coder, GZIP_HEADER, gzip_trailer};
 use super::manifest::{Coding, Items};
 
 /// What stands before the first record.
-const HEAD: &[u8] = b"[\n";
+pub(super) const HEAD: &[u8] = b"[\n";
 
 /// What stands behind the last one.
-const TAIL: &[u8] = b"\n]\n";
+pub(super) const TAIL: &[u8] = b"\n]\n";
 
 /// What stands between two records.
 pub(super) const BETWEEN: &[u8] = b",\n";

@@ -49,6 +49,18 @@ pub struct Manifest {
     pub max_depth: u32,
     /// By the name under which they are served, as in `employees`.
     pub datasets: BTreeMap<String, Dataset>,
+    /// The generations before it, newest first, as many as the deepest window may go back: windows reach back to them.
+    #[serde(default)]
+    pub history: Vec<Earlier>,
+}
+
+/// A generation before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Which.
+    pub generation: Generation,
+    /// The time by the schedule that it stood for.
+    pub nominal: DateTime<Utc>,
 }
 
 /// How days are counted.

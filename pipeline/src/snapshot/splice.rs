@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 
 use super::coder::{Coder, GZIP_HEADER, gzip_trailer};
-use super::list::BETWEEN;
-use super::manifest::{Coding, Object};
+use super::list::{BETWEEN, HEAD, TAIL};
+use super::manifest::{Coding, Items, Object};
 
 /// Head and tail are short: nothing is gained by more.
 const LEVEL: u32 = 1;
@@ -40,27 +40,47 @@ impl Stretch {
     }
 }
 
+/// A list that is made of others' records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// What it is put together from.
+    pub stretches: Vec<Stretch>,
+    /// Where the records are in it.
+    pub items: Items,
+}
+
 /// The stretches of `head`, the records of these lists one list after the other, and `tail`, all in `coding`.
 ///
 /// # Errors
 /// A list that has another coding, or that has no items: the manifest is at fault.
 pub fn splice(coding: Coding, head: &[u8], lists: &[&Object], tail: &[u8]) -> io::Result<Vec<Stretch>> {
+    Ok(lay(coding, head, lists, tail)?.stretches)
+}
+
+/// One list of the records of these, one list after the other: what [`super::list`] would have written, but for the
+/// compressor's choices.
+///
+/// # Errors
+/// As [`splice`].
+pub fn join(coding: Coding, lists: &[&Object]) -> io::Result<Joined> {
+    lay(coding, HEAD, lists, TAIL)
+}
+
+fn lay(coding: Coding, head: &[u8], lists: &[&Object], tail: &[u8]) -> io::Result<Joined> {
     let mut stretches = Vec::with_capacity(2 * lists.len() + 2);
-    let mut crc = Hasher::new();
-    let mut plain_bytes = 0;
+    // Of the whole answer, and of its records alone.
+    let (mut crc, mut items_crc) = (Hasher::new(), Hasher::new());
+    let (mut plain_bytes, mut items_plain) = (head.len() as u64 + tail.len() as u64, 0);
     let mut coder = Coder::new(coding, LEVEL)?;
     let mut text = Vec::with_capacity(head.len() + 64);
     if coding == Coding::Gzip {
         text.extend_from_slice(&GZIP_HEADER);
     }
-    let mut say = |coder: &mut Coder, plain: &[u8], text: &mut Vec<u8>, crc: &mut Hasher| {
-        crc.update(plain);
-        plain_bytes += plain.len() as u64;
-        coder.part(plain, text)
-    };
-    say(&mut coder, head, &mut text, &mut crc)?;
-    let mut items_bytes = 0;
-    let mut any = false;
+    crc.update(head);
+    coder.part(head, &mut text)?;
+    coder.end_piece(&mut text)?;
+    let start = text.len() as u64;
+    let mut end = start;
     for list in lists {
         let at_fault = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", list.path));
         let items = list.items.ok_or_else(|| at_fault("the manifest doesn't say where its records are"))?;
@@ -70,23 +90,30 @@ pub fn splice(coding: Coding, head: &[u8], lists: &[&Object], tail: &[u8]) -> io
         if items.plain_bytes == 0 {
             continue;
         }
-        if any {
-            say(&mut coder, BETWEEN, &mut text, &mut crc)?;
+        if items_plain > 0 {
+            items_crc.update(BETWEEN);
+            items_plain += BETWEEN.len() as u64;
+            coder.part(BETWEEN, &mut text)?;
+            coder.end_piece(&mut text)?;
+            end += text.len() as u64;
         }
-        any = true;
-        coder.end_piece(&mut text)?;
         stretches.push(Stretch::Bytes(std::mem::take(&mut text).into()));
         stretches.push(Stretch::Of { path: list.path.clone(), range: items.start..items.end });
-        crc.combine(&Hasher::new_with_initial_len(items.crc32, items.plain_bytes));
-        items_bytes += items.plain_bytes;
+        end += items.end - items.start;
+        items_crc.combine(&Hasher::new_with_initial_len(items.crc32, items.plain_bytes));
+        items_plain += items.plain_bytes;
     }
-    say(&mut coder, tail, &mut text, &mut crc)?;
+    crc.combine(&items_crc);
+    crc.update(tail);
+    plain_bytes += items_plain;
+    coder.part(tail, &mut text)?;
     coder.end_stream(&mut text)?;
     if coding == Coding::Gzip {
-        text.extend_from_slice(&gzip_trailer(crc.finalize(), plain_bytes + items_bytes));
+        text.extend_from_slice(&gzip_trailer(crc.finalize(), plain_bytes));
     }
     stretches.push(Stretch::Bytes(text.into()));
-    Ok(stretches)
+    let items = Items { start, end, plain_bytes: items_plain, crc32: items_crc.finalize() };
+    Ok(Joined { stretches, items })
 }
 
 #[cfg(test)]
@@ -177,6 +204,36 @@ mod tests {
             let ids: Vec<u64> =
                 answer["data"].as_array().unwrap().iter().map(|record| record["id"].as_u64().unwrap()).collect();
             assert_eq!(ids, (0..90_000).collect::<Vec<_>>(), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn joined_lists_are_a_list_that_can_be_spliced_again() {
+        for coding in CODINGS {
+            let ranges = [0..1, 1..700, 700..700, 700..9_000];
+            let lists: Vec<(Object, Vec<u8>)> =
+                ranges.into_iter().enumerate().map(|(i, range)| list(coding, &format!("part-{i}"), range)).collect();
+            let stored: HashMap<String, Vec<u8>> =
+                lists.iter().map(|(object, bytes)| (object.path.clone(), bytes.clone())).collect();
+            for upto in 0..=lists.len() {
+                let of: Vec<&Object> = lists[..upto].iter().map(|(object, _)| object).collect();
+                let joined = join(coding, &of).unwrap();
+                let bytes = read(&joined.stretches, &stored);
+                let records: Vec<serde_json::Value> = serde_json::from_slice(&plain(coding, &bytes)).unwrap();
+                let whole = Object {
+                    form: Form::Json,
+                    coding,
+                    path: "whole".into(),
+                    bytes: bytes.len() as u64,
+                    sha256: String::new(),
+                    items: Some(joined.items),
+                };
+                let again = splice(coding, b"{\"data\":[", &[&whole], b"]}").unwrap();
+                let again = read(&again, &HashMap::from([("whole".into(), bytes)]));
+                let answer: serde_json::Value = serde_json::from_slice(&plain(coding, &again)).unwrap();
+                assert_eq!(answer["data"].as_array().unwrap(), &records, "{coding:?}, {upto}");
+                assert_eq!(records.len(), [0, 1, 700, 700, 9_000][upto]);
+            }
         }
     }
 

@@ -18,6 +18,9 @@ use crate::config::{self, Problem, SecretRef, Section, Url};
 /// Larger manifests are somebody else's files: ours have some hundred bytes for each object.
 const LARGEST_MANIFEST: u64 = 64 << 20;
 
+/// A list of generations is asked for so often while the newest of it isn't there: nobody prunes as fast as that.
+const LISTED_IN_VAIN: u32 = 5;
+
 /// Where snapshots are kept, as the file has it.
 #[derive(Debug, Clone)]
 pub enum StoreSettings {
@@ -200,12 +203,20 @@ impl Store {
         let mut latest = match known {
             Some(_) => None,
             // What is listed may be pruned meanwhile: then there are newer ones.
-            None => loop {
-                let Some(last) = self.generations().await?.pop() else { return Ok(None) };
-                if let Some(manifest) = self.manifest(last).await? {
-                    break Some(manifest);
+            None => {
+                let mut tries = 0;
+                loop {
+                    let Some(last) = self.generations().await?.pop() else { return Ok(None) };
+                    if let Some(manifest) = self.manifest(last).await? {
+                        break Some(manifest);
+                    }
+                    tries += 1;
+                    if tries >= LISTED_IN_VAIN {
+                        let reason = format!("generation {last} is listed, and isn't there");
+                        return Err(StoreError::Unavailable { reason });
+                    }
                 }
-            },
+            }
         };
         while let Some(newest) = latest.as_ref().or(known) {
             match self.manifest(newest.generation.next()).await? {
@@ -319,6 +330,7 @@ mod tests {
             days: Days::Rolling,
             max_depth: 30,
             datasets: std::collections::BTreeMap::new(),
+            history: Vec::new(),
         }
     }
 
