@@ -1,6 +1,6 @@
-//! The vocabulary, the three traits, the log, the run loops and what they own.
+//! The vocabulary, the traits, the log, the run loops and what they own.
 //!
-//! Read [`source`], [`processor`] and [`sink`] for what a component is, [`log`] for what lies between
+//! Read [`source`], [`processor`], [`sink`] and [`job`] for what a component is, [`log`] for what lies between
 //! them, and [`run`] for the loops that drive them. A component holds no loop, no retry and no metric.
 
 mod bell;
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod dead_letters;
 pub mod emitter;
+pub mod job;
 pub mod ledger;
 pub mod log;
 pub mod operations;

@@ -25,6 +25,8 @@ pub const LAG: &str = "muster_lag_records";
 pub const COMPLETE_TO: &str = "muster_source_complete_to_seconds";
 /// Counter, labels `source`, `success`: runs of a source.
 pub const RUNS: &str = "muster_source_runs_total";
+/// Counter, labels `job`, `success`: runs of a job.
+pub const JOB_RUNS: &str = "muster_job_runs_total";
 /// Gauge, label `component`: rows that wait for another row.
 pub const PARKED: &str = "muster_parked_rows";
 /// Gauge: notes that wait for the operations database.
@@ -45,6 +47,7 @@ pub fn describe() {
     metrics::describe_gauge!(LAG, "records between a reader and the topic's end");
     metrics::describe_gauge!(COMPLETE_TO, "up to when a feed is complete, in seconds since 1970");
     metrics::describe_counter!(RUNS, "runs of a source");
+    metrics::describe_counter!(JOB_RUNS, "runs of a job");
     metrics::describe_gauge!(PARKED, "rows that wait for another row");
     metrics::describe_gauge!(NOTES, "notes that wait for the operations database");
     metrics::describe_gauge!(HELD_BY_OTHERS, "rows that wait for as long as a row of somebody else's is there");

@@ -56,6 +56,11 @@ impl<'d> Section<'d> {
         self.map(key, kind::scalar(), "a truth, a number or a text")
     }
 
+    /// Names of the user's own, each with a time zone: `offset_zone = { changed_at = "Europe/Kyiv" }`.
+    pub fn zone_map(&self, key: &'static str) -> Field<'_, 'd, BTreeMap<String, Tz>> {
+        self.map(key, kind::zone(), "a time zone")
+    }
+
     fn map<T>(&self, key: &'static str, kind: Kind<'_, T>, each: &str) -> Field<'_, 'd, BTreeMap<String, T>> {
         let expected = format!("a table of names, each with {each}");
         let read = self.look_up(key).map(|(name, value)| {

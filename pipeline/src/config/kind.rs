@@ -288,7 +288,7 @@ fn has_secret_parameter(url: &Url) -> bool {
 }
 
 /// One of a few names, each standing for a value.
-pub(super) fn one_of<'k, T: Clone>(choices: &'k [(&'k str, T)]) -> Kind<'k, T> {
+pub fn one_of<'k, T: Clone>(choices: &'k [(&'k str, T)]) -> Kind<'k, T> {
     Kind::new(alternatives(choices.iter().map(|(name, _)| format!("{name:?}"))), move |value| {
         let Some(name) = value.as_str() else { return Err(Wrong::default()) };
         match choices.iter().find(|(choice, _)| *choice == name) {

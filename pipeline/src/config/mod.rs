@@ -77,7 +77,7 @@ pub use url::Url;
 /// What a single value can be, for [`Section::list`] and [`Section::get`].
 pub mod kinds {
     pub use super::kind::{
-        boolean, bytes, date, duration, host_port, integer, number, path, scalar, share, socket_address, string,
-        strings, url, zone,
+        boolean, bytes, date, duration, host_port, integer, number, one_of, path, scalar, share, socket_address,
+        string, strings, url, zone,
     };
 }

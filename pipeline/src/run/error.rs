@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dead_letters::LetterError;
 use crate::emitter::EmitError;
+use crate::job::JobError;
 use crate::ledger::Unbalanced;
 use crate::log::LogError;
 use crate::operations::OperationsError;
@@ -21,6 +22,9 @@ pub enum RunError {
     /// A system that is written to.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// A job; what its log or state says is [`Self::Log`] or [`Self::State`].
+    #[error(transparent)]
+    Job(JobError),
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -79,6 +83,8 @@ impl RunError {
             Self::Source(SourceError::Unavailable { .. }) | Self::Sink(SinkError::Unavailable { .. }) => {
                 Some(Kind::Unavailable)
             }
+            Self::Job(JobError::Unavailable { .. }) => Some(Kind::Unavailable),
+            Self::Job(JobError::Log(error)) => of_log(error),
             Self::Sink(SinkError::Fenced { .. } | SinkError::Contended { .. }) => Some(Kind::Contended),
             Self::Log(error) | Self::State(StateError::Log(error)) | Self::Letters(LetterError::Log(error)) => {
                 of_log(error)
@@ -94,6 +100,7 @@ impl RunError {
                 Some(Kind::Unavailable)
             }
             Self::Source(SourceError::Refused { .. })
+            | Self::Job(JobError::Refused { .. } | JobError::State(_))
             | Self::Sink(SinkError::Refused { .. } | SinkError::Rejected(_))
             | Self::State(_)
             | Self::Emit(_)

@@ -1,8 +1,9 @@
-//! The three loops that drive components, and what they share. A component holds no loop, no retry and no metric.
+//! The loops that drive components, and what they share. A component holds no loop, no retry and no metric.
 
 mod account;
 mod error;
 mod health;
+mod job;
 mod processor;
 mod rejects;
 mod repair;
@@ -19,12 +20,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::account::Account;
 pub use self::error::RunError;
 pub use self::health::{ComponentHealth, Health, Standing};
+pub use self::job::JobTask;
 pub use self::processor::{AnyProcessor, ProcessorTask};
 pub use self::rejects::RejectLimit;
 pub(crate) use self::sink::delivery_of;
 pub use self::sink::{SinkLimits, SinkTask};
 pub use self::source::{Feed, PassReport, System, Vanished};
-pub use self::tasks::run_systems;
+pub use self::tasks::{Task, run_systems, run_tasks};
 
 use crate::clock::Clock;
 use crate::dead_letters::DeadLetters;

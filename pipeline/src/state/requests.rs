@@ -23,6 +23,8 @@ pub enum RequestKind {
         /// Everything, to find what was missed and what has gone.
         everything: bool,
     },
+    /// Run a job now.
+    Run,
     /// Try a dead letter again.
     Replay {
         /// The letter.

@@ -34,7 +34,7 @@ impl Loop<'_> {
                         return Err(error);
                     }
                 },
-                RequestKind::Sync { .. } | RequestKind::Compare { .. } => {
+                RequestKind::Sync { .. } | RequestKind::Compare { .. } | RequestKind::Run => {
                     Some(not_done(format!("{name} is a processor: it reads no system")))
                 }
             };

@@ -31,7 +31,10 @@ impl Loop<'_> {
                     let text = "an edited letter is replayed by the component that writes its topic";
                     Some(Answer { done: false, text: text.into(), details: serde_json::Value::Null })
                 }
-                RequestKind::Sync { .. } | RequestKind::Repair { .. } | RequestKind::Compare { .. } => {
+                RequestKind::Sync { .. }
+                | RequestKind::Repair { .. }
+                | RequestKind::Compare { .. }
+                | RequestKind::Run => {
                     let text = format!("{name} is a sink: it states nothing itself");
                     Some(Answer { done: false, text, details: serde_json::Value::Null })
                 }

@@ -393,6 +393,11 @@ impl Working<'_> {
                 }
                 compared => compared,
             },
+            RequestKind::Run => Ok(Some(Answer {
+                done: false,
+                text: format!("{name} is a feed: it is read with `muster sync`"),
+                details: serde_json::Value::Null,
+            })),
             // All partitions of a feed's topic are its owner's.
             RequestKind::Repair { partition, keys, .. } => repair(&mut self.emitter, *partition, keys).await.map(Some),
         }
