@@ -9,6 +9,7 @@ use pipeline::config::{Problem, SecretRef, Section};
 use pipeline::sink::{Sink, SinkError};
 use schemas::Topic;
 
+pub mod snapshot;
 pub mod sql;
 
 /// The systems that can be written to, as a configuration names them.

@@ -1,0 +1,136 @@
+//! Snapshots: all records of a dataset as of one set of offsets, and those that changed in the last days, as files in an
+//! object store. The state is the previous generation: `full.parquet`, merged by key with what its topic says since.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `changes`, `runs` | reads a topic since the offsets of the previous generation, and sorts it with bounded memory |
+//! | `base`, `adapt` | reads the rows of the previous generation, and brings them into the columns of a newer schema |
+//! | `columns` | Avro to Arrow |
+//! | `merge`, `windows` | what holds now, when each row changed, and to which day that belongs |
+//! | `render` | Arrow to the JSON of the export |
+//! | `write`, `parquet`, `lists`, `upload` | files and objects |
+//! | `dataset`, `publish`, `lease` | one dataset of a generation; the generation; who makes it |
+//! | `retention`, `verify` | what goes, and whether what is there is right |
+
+mod adapt;
+mod base;
+mod changes;
+mod columns;
+mod config;
+mod dataset;
+mod lease;
+mod lists;
+mod merge;
+mod parquet;
+mod publish;
+mod render;
+mod retention;
+mod runs;
+mod upload;
+pub mod verify;
+mod windows;
+mod write;
+
+use std::io;
+
+use ::parquet::errors::ParquetError;
+use arrow::error::ArrowError;
+use pipeline::job::JobError;
+use pipeline::log::LogError;
+use pipeline::snapshot::StoreError;
+use pipeline::state::StateError;
+
+pub use self::config::{DatasetSettings, Materialise, NAME, SnapshotSettings};
+pub use self::publish::{DatasetReport, Report, Snapshots};
+pub use self::retention::{Pruned, prune};
+pub use self::windows::DayRule;
+
+/// Why a snapshot, or a dataset of it, couldn't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The object store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Muster's own state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The folder for files that lie there while a snapshot is made.
+    #[error("a scratch file failed: {source} (is there room? `snapshots.scratch` names another folder)")]
+    Scratch {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Columns that don't go together.
+    #[error("the columns can't be made: {0}")]
+    Columns(#[from] ArrowError),
+    /// A Parquet file couldn't be written.
+    #[error("a Parquet file can't be written: {0}")]
+    Parquet(#[from] ParquetError),
+    /// An object of the previous generation isn't what its manifest says: the topic is read whole instead.
+    #[error("{path} of the previous generation can't be used: {reason}")]
+    Damaged {
+        /// Which.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This dataset can't be made now; others can.
+    #[error("{reason} ({hint})")]
+    Dataset {
+        /// What is wrong.
+        reason: String,
+        /// The way out.
+        hint: String,
+    },
+    /// Somebody else is making one.
+    #[error("{holder} is making a snapshot, and has until {until} to say that it still does")]
+    Busy {
+        /// Who.
+        holder: String,
+        /// When nobody believes it any more.
+        until: chrono::DateTime<chrono::Utc>,
+    },
+    /// Others were first, again and again.
+    #[error("others published {times} generations meanwhile")]
+    Overtaken {
+        /// How often.
+        times: u32,
+    },
+    /// It was told to stop.
+    #[error("it was told to stop")]
+    Stopped,
+}
+
+impl SnapshotError {
+    /// Whether other datasets of the same run may still be made.
+    fn is_of_one_dataset(&self) -> bool {
+        matches!(self, Self::Dataset { .. } | Self::Damaged { .. } | Self::Columns(_))
+            || matches!(self, Self::Log(LogError::UnknownTopic { .. }))
+    }
+}
+
+impl From<SnapshotError> for JobError {
+    fn from(error: SnapshotError) -> Self {
+        let reason = error.to_string();
+        match error {
+            SnapshotError::Log(error) => Self::Log(error),
+            SnapshotError::State(error) => Self::State(error),
+            SnapshotError::Store(StoreError::Unavailable { .. })
+            | SnapshotError::Scratch { .. }
+            | SnapshotError::Busy { .. }
+            | SnapshotError::Overtaken { .. }
+            | SnapshotError::Stopped => Self::Unavailable { reason },
+            SnapshotError::Store(StoreError::Refused { reason, hint }) => Self::Refused { reason, hint },
+            SnapshotError::Dataset { reason, hint } => Self::Refused { reason, hint },
+            SnapshotError::Store(_)
+            | SnapshotError::Columns(_)
+            | SnapshotError::Parquet(_)
+            | SnapshotError::Damaged { .. } => {
+                Self::Refused { reason, hint: "look at the store with `muster snapshot verify`".into() }
+            }
+        }
+    }
+}

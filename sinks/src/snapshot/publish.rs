@@ -1,0 +1,291 @@
+//! One generation of all datasets: made, published, and what is old deleted. The job that [`pipeline::run`] drives.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use pipeline::job::{Done, Job, JobError};
+use pipeline::ledger::Counts;
+use pipeline::run::Runtime;
+use pipeline::snapshot::manifest::FORMAT;
+use pipeline::snapshot::{Dataset, Days, Earlier, Generation, Manifest, Published, Store, StoreError};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::SnapshotError;
+use super::config::{NAME, SnapshotSettings};
+use super::dataset::{Context, Made, Reading, make};
+use super::lease::Lease;
+use super::retention::{Pruned, prune};
+use super::windows::DayRule;
+
+/// Others may publish first; so often it is begun again from what they published.
+const OVERTAKEN: u32 = 3;
+
+/// An answer that was lost is asked for again so often, with a wait in between.
+const PUBLISHED_AGAIN: u32 = 4;
+const WAIT: Duration = Duration::from_millis(500);
+
+/// The job.
+pub struct Snapshots {
+    settings: SnapshotSettings,
+    store: Store,
+    scratch: PathBuf,
+}
+
+/// What became of a dataset.
+#[derive(Debug, Clone, Serialize)]
+pub struct DatasetReport {
+    /// How its topic was read; `None`: it wasn't.
+    pub reading: Option<Reading>,
+    /// Its date; `None`: it isn't in the snapshot.
+    pub date: Option<DateTime<Utc>>,
+    /// How many records it has.
+    pub records: u64,
+    /// What became of the records that were read.
+    pub counts: Counts,
+    /// Why it isn't new, or isn't there.
+    pub reason: Option<String>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The generation.
+    pub generation: Generation,
+    /// The time it stands for.
+    pub nominal: DateTime<Utc>,
+    /// By name.
+    pub datasets: BTreeMap<String, DatasetReport>,
+    /// What went.
+    pub pruned: Pruned,
+}
+
+impl Snapshots {
+    /// Files lie below `scratch` while one is made, in a folder of its own that is emptied first.
+    pub fn new(settings: SnapshotSettings, store: Store, scratch: PathBuf) -> Self {
+        let scratch = settings.scratch.clone().unwrap_or(scratch).join("snapshot-scratch");
+        Self { settings, store, scratch }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Makes and publishes a generation that stands for this time.
+    pub async fn make(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Report, SnapshotError> {
+        let lease = Lease::take(&self.store, &runtime.process, &runtime.clock).await?;
+        let made = self.try_make(runtime, nominal).await;
+        if let Err(error) = lease.give_up().await {
+            tracing::debug!(error = %error, "the lease isn't given up; it ends by itself");
+        }
+        made
+    }
+
+    async fn try_make(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Report, SnapshotError> {
+        for _ in 0..OVERTAKEN {
+            let latest = self.store.latest(None).await?;
+            let (manifest, datasets) = self.generation(runtime, nominal, latest.as_ref()).await?;
+            match self.publish(runtime, &manifest).await? {
+                Published::Ours => return self.report(runtime, &manifest, datasets).await,
+                Published::Taken => {
+                    tracing::warn!(generation = %manifest.generation, "somebody else published this generation, beginning again");
+                }
+            }
+        }
+        Err(SnapshotError::Overtaken { times: OVERTAKEN })
+    }
+
+    /// Writes all objects of the generation after `latest`.
+    async fn generation(
+        &self,
+        runtime: &Runtime,
+        nominal: DateTime<Utc>,
+        latest: Option<&Manifest>,
+    ) -> Result<(Manifest, BTreeMap<String, DatasetReport>), SnapshotError> {
+        let generation = latest.map_or(Generation(1), |latest| latest.generation.next());
+        // A clock that was set back doesn't make a generation older than the one before.
+        let nominal = latest.map_or(nominal, |latest| nominal.max(latest.nominal));
+        let mut history = Vec::new();
+        if let Some(latest) = latest {
+            history.push(Earlier { generation: latest.generation, nominal: latest.nominal });
+            history.extend(latest.history.iter().copied());
+            history.truncate(self.settings.max_depth as usize);
+        }
+        let folder = format!("data/{generation}-{:08x}", fastrand::u32(..));
+        let stop = CancellationToken::new();
+        // Whoever drops this future doesn't want the threads to go on.
+        let _stops = stop.clone().drop_guard();
+        let context = Context {
+            runtime,
+            settings: &self.settings,
+            store: &self.store,
+            nominal,
+            history: &history,
+            folder: &folder,
+            scratch: &self.scratch,
+            stop: &stop,
+        };
+        let (mut datasets, mut reports) = (BTreeMap::new(), BTreeMap::new());
+        let mut made_any = false;
+        for (name, settings) in &self.settings.datasets {
+            let previous = latest.and_then(|latest| latest.datasets.get(name));
+            match make(&context, name, settings, previous).await {
+                Ok(made) => {
+                    made_any = true;
+                    reports.insert(name.clone(), self.of_made(&made, nominal));
+                    datasets.insert(name.clone(), made.dataset);
+                }
+                Err(error) if error.is_of_one_dataset() => {
+                    tracing::error!(dataset = name, error = %error, "the dataset can't be read, the others go on");
+                    reports.insert(name.clone(), of_kept(previous, &error));
+                    datasets.extend(previous.map(|previous| (name.clone(), previous.clone())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !made_any {
+            let reasons: Vec<String> = reports
+                .iter()
+                .filter_map(|(name, report)| Some(format!("{name}: {}", report.reason.as_ref()?)))
+                .collect();
+            return Err(SnapshotError::Dataset {
+                reason: format!("no dataset can be read: {}", reasons.join("; ")),
+                hint: "the last snapshot stays as it is".into(),
+            });
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            generation,
+            nominal,
+            published: runtime.clock.now(),
+            days: match self.settings.days {
+                DayRule::Rolling => Days::Rolling,
+                DayRule::Calendar(zone) => Days::Calendar { zone: zone.name().to_owned() },
+            },
+            max_depth: self.settings.max_depth,
+            datasets,
+            history,
+        };
+        Ok((manifest, reports))
+    }
+
+    /// Publishes; an answer that was lost is found out.
+    async fn publish(&self, runtime: &Runtime, manifest: &Manifest) -> Result<Published, SnapshotError> {
+        let mut tries = 1;
+        loop {
+            match self.store.publish(manifest).await {
+                Err(StoreError::Unavailable { reason }) if tries < PUBLISHED_AGAIN => {
+                    tracing::warn!(generation = %manifest.generation, reason, "publishing failed, trying again");
+                    tries += 1;
+                    runtime.clock.sleep(WAIT).await;
+                }
+                published => return Ok(published?),
+            }
+        }
+    }
+
+    async fn report(
+        &self,
+        runtime: &Runtime,
+        manifest: &Manifest,
+        datasets: BTreeMap<String, DatasetReport>,
+    ) -> Result<Report, SnapshotError> {
+        let (generation, nominal) = (manifest.generation, manifest.nominal);
+        tracing::info!(generation = %generation, nominal = %nominal, datasets = datasets.len(), "snapshot published");
+        for (name, dataset) in &manifest.datasets {
+            metrics::gauge!(DATE, "dataset" => name.clone()).set(dataset.date.timestamp() as f64);
+            metrics::gauge!(RECORDS, "dataset" => name.clone()).set(dataset.full.records as f64);
+        }
+        // What is published is published: what is old can go next time.
+        let pruned = match prune(&self.store, self.settings.keep, self.settings.grace, runtime.clock.now()).await {
+            Ok(pruned) => pruned,
+            Err(error) => {
+                tracing::warn!(error = %error, "old generations aren't deleted");
+                Pruned::default()
+            }
+        };
+        Ok(Report { generation, nominal, datasets, pruned })
+    }
+
+    fn of_made(&self, made: &Made, nominal: DateTime<Utc>) -> DatasetReport {
+        let Made { dataset, reading, read, superseded, tally } = made;
+        let behind = nominal - dataset.date;
+        let stale = behind > TimeDelta::from_std(self.settings.stale_after).unwrap_or(TimeDelta::MAX);
+        let reason = stale.then(|| {
+            format!(
+                "its topic is complete up to {} only, {} hours before the snapshot's time",
+                dataset.date,
+                behind.num_hours()
+            )
+        });
+        let counts = Counts {
+            read: *read,
+            delivered: tally.written + tally.deleted,
+            unchanged: tally.unchanged,
+            superseded: *superseded,
+            stale: tally.stale,
+            ..Counts::default()
+        };
+        let (date, records) = (Some(dataset.date), dataset.full.records);
+        DatasetReport { reading: Some(*reading), date, records, counts, reason }
+    }
+}
+
+/// Gauge, label `dataset`: seconds since 1970 up to which the newest snapshot is complete.
+pub const DATE: &str = "muster_snapshot_date_seconds";
+/// Gauge, label `dataset`: records in the newest snapshot.
+pub const RECORDS: &str = "muster_snapshot_records";
+
+fn of_kept(previous: Option<&Dataset>, error: &SnapshotError) -> DatasetReport {
+    DatasetReport {
+        reading: None,
+        date: previous.map(|previous| previous.date),
+        records: previous.map_or(0, |previous| previous.full.records),
+        counts: Counts::default(),
+        reason: Some(error.to_string()),
+    }
+}
+
+impl Report {
+    /// For a person.
+    pub fn text(&self) -> String {
+        let mut text = format!("generation {} for {}", self.generation, self.nominal);
+        for (name, dataset) in &self.datasets {
+            let _ = match (&dataset.date, &dataset.reason) {
+                (Some(date), None) => write!(text, "\n  {name}: {} records as of {date}", dataset.records),
+                (Some(date), Some(why)) => write!(text, "\n  {name}: {} records as of {date}: {why}", dataset.records),
+                (None, why) => write!(text, "\n  {name}: not in it: {}", why.as_deref().unwrap_or("no reason")),
+            };
+        }
+        text
+    }
+}
+
+#[async_trait]
+impl Job for Snapshots {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    async fn last(&self, _: &Runtime) -> Result<Option<DateTime<Utc>>, JobError> {
+        let latest = self.store.latest(None).await.map_err(SnapshotError::from)?;
+        Ok(latest.map(|latest| latest.nominal))
+    }
+
+    async fn run(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Done, JobError> {
+        let report = self.make(runtime, nominal).await?;
+        let mut counts = Counts::default();
+        let mut reasons = Vec::new();
+        for (name, dataset) in &report.datasets {
+            counts += dataset.counts;
+            reasons.extend(dataset.reason.as_ref().map(|reason| format!("{name}: {reason}")));
+        }
+        let details = serde_json::to_value(&report).unwrap_or_default();
+        Ok(Done { text: report.text(), details, counts, complaints: reasons })
+    }
+}

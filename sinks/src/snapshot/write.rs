@@ -1,0 +1,346 @@
+//! Writes one dataset while its rows pass by once: the full files, the windows' parts, the deletions; then depths as copies of
+//! parts. Three threads: one merges and renders, one has the lists (JSON), one the tables (Parquet).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field as Column, Schema as Columns, SchemaRef};
+use chrono::{DateTime, Utc};
+use parquet::arrow::ArrowWriter;
+use pipeline::snapshot::list::ListWriter;
+use pipeline::snapshot::{Coding, Form, Object, Set, Window};
+use schemas::Key;
+use tokio_util::sync::CancellationToken;
+
+use super::SnapshotError;
+use super::columns::{KEY, VERSION, moment};
+use super::config::SnapshotSettings;
+use super::lists::{FinishedLists, Lists, Names, scratch_error, store_file, store_joined};
+use super::merge::{DELETED_AT, Deletion, Merge, Tally};
+use super::parquet::{Tables, join, writer};
+use super::render::{Renderer, text};
+use super::upload::{Upload, Uploads};
+use super::windows::window_of;
+
+/// Everything that a pass needs beside the rows.
+pub(super) struct Pass<'a> {
+    pub settings: &'a SnapshotSettings,
+    pub names: Names,
+    /// Where the windows begin.
+    pub begins: Vec<DateTime<Utc>>,
+    pub columns: SchemaRef,
+    pub renderer: Renderer,
+    /// The names of the key's parts.
+    pub key_fields: Vec<String>,
+    /// A folder of its own.
+    pub scratch: &'a Path,
+    pub uploads: Uploads,
+    /// Told how many rows have passed.
+    pub told: &'a (dyn Fn(u64) + Send + Sync),
+    pub stop: CancellationToken,
+}
+
+/// What a pass came to.
+pub(super) struct Written {
+    pub full: Set,
+    pub windows: Vec<Window>,
+    pub deleted: Set,
+    pub tally: Tally,
+    pub superseded: u64,
+}
+
+/// Rows, rendered and assigned to windows.
+struct Batch {
+    rows: RecordBatch,
+    json: Vec<u8>,
+    ends: Vec<usize>,
+    windows: Vec<Option<usize>>,
+}
+
+/// How many records, and from when to when they changed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    records: u64,
+    times: Option<(i64, i64)>,
+}
+
+impl Span {
+    fn add(&mut self, changed: i64) {
+        self.records += 1;
+        self.times = Some(self.times.map_or((changed, changed), |(min, max)| (min.min(changed), max.max(changed))));
+    }
+
+    fn with(self, other: Self) -> Self {
+        let times = match (self.times, other.times) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, other) => one.or(other),
+        };
+        Self { records: self.records + other.records, times }
+    }
+
+    fn set(self, objects: Vec<Object>) -> Set {
+        let moment = |micros| DateTime::from_timestamp_micros(micros);
+        let (min_changed, max_changed) = match self.times {
+            Some((min, max)) => (moment(min), moment(max)),
+            None => (None, None),
+        };
+        Set { records: self.records, min_changed, max_changed, objects }
+    }
+}
+
+impl Pass<'_> {
+    /// Writes it all. Called from a thread that may wait.
+    pub fn run(&self, mut merge: Merge) -> Result<Written, SnapshotError> {
+        let begins: Vec<i64> = self.begins.iter().map(DateTime::timestamp_micros).collect();
+        let mut lists = Lists::new(self.settings, begins.len(), &self.names, self.scratch, &self.uploads)?;
+        let full = self.uploads.begin(&self.names.parquet("full"))?;
+        let mut tables = Tables::new(&self.columns, begins.len(), full, self.scratch)?;
+        let mut deletions = Deletions::new(self)?;
+        let (mut all, mut spans) = (Span::default(), vec![Span::default(); begins.len()]);
+        let (to_lists, for_lists) = sync_channel::<Arc<Batch>>(1);
+        let (to_tables, for_tables) = sync_channel::<Arc<Batch>>(1);
+        let (lists, tables) = std::thread::scope(|scope| {
+            let lists = scope.spawn(move || {
+                while let Some(batch) = next(&for_lists) {
+                    lists.push(&batch.json, &batch.ends, &batch.windows)?;
+                }
+                Ok(lists)
+            });
+            let tables = scope.spawn(move || {
+                while let Some(batch) = next(&for_tables) {
+                    tables.push(&batch.rows, &batch.windows)?;
+                }
+                Ok(tables)
+            });
+            let merged = self.merge(&mut merge, &begins, &mut all, &mut spans, &mut deletions, &[to_lists, to_tables]);
+            let lists: std::io::Result<Lists> = joined(lists.join());
+            let tables: Result<Tables, SnapshotError> = joined(tables.join());
+            // Why a writer gave up says more than that nobody took the rows.
+            let written = (lists.map_err(scratch_error)?, tables?);
+            merged.map(|()| written)
+        })?;
+        let FinishedLists { full: mut objects, parts } = lists.finish().map_err(scratch_error)?;
+        let (full, files) = tables.finish()?;
+        objects.push(full.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
+        let (deleted, of_windows) = deletions.finish()?;
+        let mut windows = Vec::with_capacity(begins.len());
+        let mut local: HashMap<String, PathBuf> = HashMap::new();
+        for (nth, (lists, table)) in parts.into_iter().zip(files).enumerate() {
+            self.check_stop()?;
+            let name = format!("part-{:03}", nth + 1);
+            let mut objects = Vec::with_capacity(lists.len() + 1);
+            for ((file, listed), coding) in lists.into_iter().zip(&self.settings.codings) {
+                let path = self.names.json(&name, *coding);
+                objects.push(store_file(&self.uploads, &file, &path, Form::Json, *coding, Some(listed.items))?);
+                local.insert(path, file);
+            }
+            let path = self.names.parquet(&name);
+            objects.push(store_file(&self.uploads, &table, &path, Form::Parquet, Coding::Identity, None)?);
+            local.insert(path, table);
+            windows.push(Window {
+                depth: u32::try_from(nth + 1).unwrap_or(u32::MAX),
+                from: self.begins[nth],
+                part: spans[nth].set(objects),
+                whole: None,
+                deleted: of_windows[nth],
+            });
+        }
+        self.materialise(&mut windows, &spans, &local)?;
+        Ok(Written { full: all.set(objects), windows, deleted, superseded: merge.superseded(), tally: merge.tally })
+    }
+
+    fn merge(
+        &self,
+        merge: &mut Merge,
+        begins: &[i64],
+        all: &mut Span,
+        spans: &mut [Span],
+        deletions: &mut Deletions,
+        to: &[SyncSender<Arc<Batch>>],
+    ) -> Result<(), SnapshotError> {
+        while let Some(merged) = merge.next()? {
+            self.check_stop()?;
+            deletions.add(&merged.deleted, begins)?;
+            if merged.rows.num_rows() == 0 {
+                continue;
+            }
+            let mut windows = Vec::with_capacity(merged.changed.len());
+            for changed in &merged.changed {
+                all.add(*changed);
+                let window = window_of(begins, *changed);
+                if let Some(window) = window {
+                    spans[window].add(*changed);
+                }
+                windows.push(window);
+            }
+            let (json, ends) = self.renderer.render(&merged.rows)?;
+            let batch = Arc::new(Batch { rows: merged.rows, json, ends, windows });
+            for to in to {
+                // A writer that has gone says why when it is joined.
+                if to.send(Arc::clone(&batch)).is_err() {
+                    return Ok(());
+                }
+            }
+            (self.told)(all.records);
+        }
+        Ok(())
+    }
+
+    /// Depths as objects of their own. One whose newest window alone has records, or that has none more than the one before, is
+    /// the same object.
+    fn materialise(
+        &self,
+        windows: &mut [Window],
+        spans: &[Span],
+        local: &HashMap<String, PathBuf>,
+    ) -> Result<(), SnapshotError> {
+        let mut last: Option<(usize, Set)> = None;
+        let mut span = Span::default();
+        for nth in 0..windows.len() {
+            self.check_stop()?;
+            span = span.with(spans[nth]);
+            if !self.settings.materialise.wants(windows[nth].depth) {
+                continue;
+            }
+            let filled: Vec<usize> = (0..=nth).filter(|window| spans[*window].records > 0).collect();
+            let since_last = last.as_ref().map_or(0, |(last, _)| last + 1);
+            let whole = match (&last, filled.as_slice()) {
+                (Some((_, set)), _) if spans[since_last..=nth].iter().all(|span| span.records == 0) => set.clone(),
+                (_, []) => windows[0].part.clone(),
+                (_, [only]) => windows[*only].part.clone(),
+                (_, several) => {
+                    let parts: Vec<&Set> = several.iter().map(|window| &windows[*window].part).collect();
+                    span.set(self.joined(windows[nth].depth, &parts, local)?)
+                }
+            };
+            last = Some((nth, whole.clone()));
+            windows[nth].whole = Some(whole);
+        }
+        Ok(())
+    }
+
+    fn joined(
+        &self,
+        depth: u32,
+        parts: &[&Set],
+        local: &HashMap<String, PathBuf>,
+    ) -> Result<Vec<Object>, SnapshotError> {
+        let name = format!("depth-{depth:03}");
+        let mut objects = Vec::with_capacity(self.settings.codings.len() + 1);
+        for coding in &self.settings.codings {
+            let lists: Vec<&Object> = parts.iter().filter_map(|part| part.object(Form::Json, *coding)).collect();
+            objects.push(store_joined(&self.uploads, &lists, local, &self.names.json(&name, *coding), *coding)?);
+        }
+        let tables = parts.iter().filter_map(|part| part.object(Form::Parquet, Coding::Identity));
+        let files: Vec<&Path> = tables.filter_map(|table| local.get(&table.path)).map(PathBuf::as_path).collect();
+        let upload = join(&files, self.uploads.begin(&self.names.parquet(&name))?)?;
+        objects.push(upload.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
+        Ok(objects)
+    }
+
+    fn check_stop(&self) -> Result<(), SnapshotError> {
+        if self.stop.is_cancelled() { Err(SnapshotError::Stopped) } else { Ok(()) }
+    }
+}
+
+fn next(batches: &Receiver<Arc<Batch>>) -> Option<Arc<Batch>> {
+    batches.recv().ok()
+}
+
+/// What a thread came to; a panic goes on in who waits for it.
+fn joined<T>(joined: std::thread::Result<T>) -> T {
+    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The list of deletions, as it is written.
+struct Deletions {
+    columns: SchemaRef,
+    lists: Vec<(Coding, ListWriter<Upload>)>,
+    table: ArrowWriter<Upload>,
+    span: Span,
+    of_windows: Vec<u64>,
+    key_fields: Vec<String>,
+}
+
+impl Deletions {
+    fn new(pass: &Pass<'_>) -> Result<Self, SnapshotError> {
+        let mut columns = vec![
+            Column::new(KEY, DataType::Utf8, false),
+            Column::new(VERSION, DataType::Int64, false),
+            Column::new(DELETED_AT, moment(), false),
+        ];
+        let is_free = |name: &&String| !["key", "deleted_at", KEY, VERSION, DELETED_AT].contains(&name.as_str());
+        let key_fields: Vec<String> = pass.key_fields.iter().filter(is_free).cloned().collect();
+        columns.extend(key_fields.iter().map(|name| Column::new(name, DataType::Utf8, true)));
+        let columns = Arc::new(Columns::new(columns));
+        let mut lists = Vec::with_capacity(pass.settings.codings.len());
+        for coding in &pass.settings.codings {
+            let upload = pass.uploads.begin(&pass.names.json("deleted", *coding))?;
+            let list = ListWriter::new(*coding, pass.settings.level(*coding), upload).map_err(scratch_error)?;
+            lists.push((*coding, list));
+        }
+        let table = writer(pass.uploads.begin(&pass.names.parquet("deleted"))?, &columns)?;
+        let of_windows = vec![0; pass.begins.len()];
+        Ok(Self { columns, lists, table, span: Span::default(), of_windows, key_fields })
+    }
+
+    fn add(&mut self, deleted: &[Deletion], begins: &[i64]) -> Result<(), SnapshotError> {
+        if deleted.is_empty() {
+            return Ok(());
+        }
+        let parts: Vec<Vec<Option<String>>> = deleted.iter().map(|gone| Key::from(gone.key.as_str()).parts()).collect();
+        let mut line = Vec::new();
+        for (gone, parts) in deleted.iter().zip(&parts) {
+            self.span.add(gone.at);
+            if let Some(window) = window_of(begins, gone.at) {
+                self.of_windows[window] += 1;
+            }
+            line.clear();
+            line.extend_from_slice(b"{\"key\":");
+            text(&gone.key, &mut line);
+            line.extend_from_slice(b",\"deleted_at\":");
+            let at = DateTime::from_timestamp_micros(gone.at).unwrap_or_default();
+            text(&at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true), &mut line);
+            for (name, part) in self.key_fields.iter().zip(parts) {
+                line.push(b',');
+                text(name, &mut line);
+                line.push(b':');
+                match part {
+                    Some(part) => text(part, &mut line),
+                    None => line.extend_from_slice(b"null"),
+                }
+            }
+            line.push(b'}');
+            for (_, list) in &mut self.lists {
+                list.push(&line).map_err(scratch_error)?;
+            }
+        }
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from_iter_values(deleted.iter().map(|gone| gone.key.as_str()))),
+            Arc::new(Int64Array::from_iter_values(deleted.iter().map(|gone| gone.version))),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(deleted.iter().map(|gone| gone.at)).with_timezone("UTC"),
+            ),
+        ];
+        for nth in 0..self.key_fields.len() {
+            let part = parts.iter().map(|parts| parts.get(nth).and_then(Option::as_deref));
+            arrays.push(Arc::new(part.collect::<StringArray>()));
+        }
+        self.table.write(&RecordBatch::try_new(Arc::clone(&self.columns), arrays)?)?;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(Set, Vec<u64>), SnapshotError> {
+        let mut objects = Vec::with_capacity(self.lists.len() + 1);
+        for (coding, list) in self.lists {
+            let (upload, listed) = list.finish().map_err(scratch_error)?;
+            objects.push(upload.finish(Form::Json, coding, Some(listed.items)).map_err(scratch_error)?);
+        }
+        let upload = self.table.into_inner()?;
+        objects.push(upload.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
+        Ok((self.span.set(objects), self.of_windows))
+    }
+}
