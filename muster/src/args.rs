@@ -120,6 +120,12 @@ pub enum Command {
         #[arg(long)]
         health: bool,
     },
+    /// The snapshots of datasets in an object store.
+    Snapshot {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: SnapshotAction,
+    },
     /// A server that behaves like a system Muster reads, with invented data and switchable faults.
     Simulate {
         /// Which.
@@ -145,6 +151,41 @@ impl Command {
             _ => "warn",
         }
     }
+}
+
+/// What to do with snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum SnapshotAction {
+    /// Make one now.
+    Run {
+        /// In this process, instead of asking the one that runs; not beside one that holds the embedded log.
+        #[arg(long)]
+        here: bool,
+    },
+    /// List the generations, newest first.
+    List,
+    /// Show one: datasets, dates, windows, objects.
+    Show {
+        /// Its number; the newest without.
+        generation: Option<u64>,
+    },
+    /// Read all files of one and check them: digests, counts, checksums, order, windows. Exit code 1: something is wrong.
+    Verify {
+        /// Its number; the newest without.
+        generation: Option<u64>,
+        /// Compare every key with the topics, too.
+        #[arg(long)]
+        topic: bool,
+        /// So many differing keys are shown of each dataset.
+        #[arg(long, default_value_t = 20)]
+        keys: usize,
+    },
+    /// Delete old generations, and files that none names.
+    Prune {
+        /// So many are kept, instead of `keep`.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
+    },
 }
 
 /// What to do with topics.

@@ -5,11 +5,13 @@ use pipeline::log::LogError;
 use pipeline::operations::OperationsError;
 use pipeline::run::RunError;
 use pipeline::sink::SinkError;
+use pipeline::snapshot::StoreError;
 use pipeline::source::SourceError;
 use pipeline::state::StateError;
 use producers::SourceSetupError;
 use schemas::RegistryError;
 use sinks::SinkSetupError;
+use sinks::snapshot::SnapshotError;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -27,6 +29,15 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(SinkSetupError::Secret(_)));
         if cause.is::<Problems>() || secret_is_missing {
             return CONFIG;
+        }
+        let store = match (cause.downcast_ref(), cause.downcast_ref()) {
+            (Some(error), _) | (_, Some(SnapshotError::Store(error))) => Some(error),
+            _ => None,
+        };
+        match store {
+            Some(StoreError::Secret(_)) => return CONFIG,
+            Some(StoreError::Unavailable { .. }) => return UNREACHABLE,
+            _ => {}
         }
         let unreachable = matches!(cause.downcast_ref(), Some(LogError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(StateError::Log(LogError::Unavailable { .. })))

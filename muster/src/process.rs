@@ -14,9 +14,13 @@ use pipeline::log::names::Names;
 use pipeline::log::sqlite::{SqliteLog, SqliteOptions};
 use pipeline::log::{Log, NewTopic};
 use pipeline::operations::{Operations, PostgresOptions};
-use pipeline::run::{Feed, Health, Mode, ProcessorTask, RunError, Runtime, SinkTask, System, run_systems};
+use pipeline::run::{
+    Feed, Health, JobTask, Mode, ProcessorTask, RunError, Runtime, SinkTask, System, Task, run_systems, run_tasks,
+};
+use pipeline::snapshot::Store;
 use pipeline::state::{State, StateError};
 use schemas::{Profile, Registry, RegistryAuth, RegistryConfig, TopicKind};
+use sinks::snapshot::{SnapshotSettings, Snapshots};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +66,8 @@ pub struct Process {
     pub processors: Vec<ProcessorTask>,
     /// Systems that are written to.
     pub sinks: Vec<SinkTask>,
+    /// What is done at set times or on request.
+    pub jobs: Vec<JobTask>,
     /// How long history is kept.
     keep: TimeDelta,
 }
@@ -237,11 +243,12 @@ impl Process {
             .map(|processor| ProcessorTask { processor })
             .collect();
         let sinks = sinks(settings)?;
+        let jobs = jobs(settings)?;
         let keep = TimeDelta::from_std(settings.operations.keep).unwrap_or(TimeDelta::MAX);
-        Ok(Self { runtime, embedded, systems, processors, sinks, keep })
+        Ok(Self { runtime, embedded, systems, processors, sinks, jobs, keep })
     }
 
-    /// Runs every source once, then drains processors and sinks. Answers what became of each.
+    /// Runs every source once, then drains processors and sinks, then does every job once. Answers what became of each.
     pub async fn once(&mut self, stop: &CancellationToken) -> Vec<Ended> {
         let mut ended = Vec::new();
         for system in std::mem::take(&mut self.systems) {
@@ -253,6 +260,17 @@ impl Process {
         }
         for task in &self.sinks {
             ended.push((task.name.to_string(), task.run(&self.runtime, Mode::Once, stop).await));
+        }
+        ended.extend(self.do_jobs(Mode::Once, stop).await);
+        ended
+    }
+
+    /// Does every job, or with [`Mode::Asked`] what was asked of it, and nothing else.
+    pub async fn do_jobs(&mut self, mode: Mode, stop: &CancellationToken) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        for job in self.jobs.clone() {
+            let name = job.name().to_owned();
+            ended.push((name, run_tasks(vec![Task::Job(job)], &self.runtime, mode, stop).await));
         }
         ended
     }
@@ -279,9 +297,10 @@ impl Process {
     pub async fn follow(&mut self, stop: &CancellationToken) -> Vec<Ended> {
         let stop = &stop.child_token();
         let mut tasks = JoinSet::new();
-        let systems = std::mem::take(&mut self.systems);
+        let systems = std::mem::take(&mut self.systems).into_iter().map(Task::System);
+        let shared: Vec<Task> = systems.chain(self.jobs.iter().cloned().map(Task::Job)).collect();
         let (runtime, token) = (self.runtime.clone(), stop.clone());
-        tasks.spawn(async move { ("sources".to_owned(), run_systems(systems, &runtime, Mode::Follow, &token).await) });
+        tasks.spawn(async move { ("sources".to_owned(), run_tasks(shared, &runtime, Mode::Follow, &token).await) });
         for task in self.processors.clone() {
             let (runtime, token) = (self.runtime.clone(), stop.clone());
             tasks.spawn(
@@ -317,10 +336,10 @@ impl Process {
 
     /// Closes the log, so that another process can open it.
     pub async fn close(self) {
-        let Self { embedded, runtime, systems, processors, sinks, keep: _ } = self;
+        let Self { embedded, runtime, systems, processors, sinks, jobs, keep: _ } = self;
         runtime.operations.catch_up().await;
         // They follow the log for as long as they live.
-        drop((runtime, systems, processors, sinks));
+        drop((runtime, systems, processors, sinks, jobs));
         if let Some(embedded) = embedded {
             embedded.close().await;
         }
@@ -478,6 +497,17 @@ fn sinks(settings: &Settings) -> Result<Vec<SinkTask>> {
         });
     }
     Ok(tasks)
+}
+
+fn jobs(settings: &Settings) -> Result<Vec<JobTask>> {
+    let Some(of) = &settings.snapshots else { return Ok(Vec::new()) };
+    Ok(vec![JobTask { job: Arc::new(snapshots(settings, of)?), schedule: of.schedule.clone() }])
+}
+
+/// The job that writes snapshots. Contacts nothing, but makes a local store's folder.
+pub fn snapshots(settings: &Settings, of: &SnapshotSettings) -> Result<Snapshots> {
+    let store = Store::open(&of.store, &environment).context("the store of the snapshots")?;
+    Ok(Snapshots::new(of.clone(), store, settings.folder.clone()))
 }
 
 fn memories(settings: &Settings) -> PathBuf {

@@ -16,6 +16,7 @@ use pipeline::run::{RejectLimit, SinkLimits, Vanished};
 use pipeline::schedule::Schedule;
 use producers::SourceSettings;
 use sinks::SinkSettings;
+use sinks::snapshot::SnapshotSettings;
 
 pub use self::operations::{HistorySettings, OperationsSettings};
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub processors: Vec<String>,
     /// Systems that are written to.
     pub sinks: Vec<Sink>,
+    /// Snapshots of datasets in an object store.
+    pub snapshots: Option<SnapshotSettings>,
     /// What can be meant, but most likely isn't: parts that nothing in this file uses.
     pub warnings: Vec<Problem>,
 }
@@ -171,10 +174,14 @@ impl Settings {
             root.sections("sources").into_iter().map(|(name, section)| source(name, &section)).collect::<Vec<_>>();
         let processors = processors(root);
         let sinks = root.sections("sinks").into_iter().map(|(name, section)| sink(name, &section)).collect::<Vec<_>>();
-        let all_read = sources.iter().all(Option::is_some) && sinks.iter().all(Option::is_some);
+        let snapshots = root.section("snapshots").map(|section| SnapshotSettings::read(&section));
+        let all_read = sources.iter().all(Option::is_some)
+            && sinks.iter().all(Option::is_some)
+            && snapshots.as_ref().is_none_or(Option::is_some);
+        let snapshots = snapshots.flatten();
         let sources = sources.into_iter().flatten().collect::<Vec<_>>();
         let sinks = sinks.into_iter().flatten().collect::<Vec<_>>();
-        let wiring = wiring::compare(&sources, &processors, root, &sinks);
+        let wiring = wiring::compare(&sources, &processors, root, &sinks, snapshots.as_ref());
         for problem in wiring.problems {
             root.report(problem);
         }
@@ -189,6 +196,7 @@ impl Settings {
             sources,
             processors,
             sinks,
+            snapshots,
             warnings: wiring.warnings,
         };
         all_read.then_some(settings)
@@ -206,6 +214,7 @@ impl Settings {
         secrets.extend(self.operations.secret());
         secrets.extend(self.sources.iter().flat_map(|source| source.from.secrets()));
         secrets.extend(self.sinks.iter().flat_map(|sink| sink.to.secrets()));
+        secrets.extend(self.snapshots.iter().flat_map(SnapshotSettings::secrets));
         secrets
     }
 

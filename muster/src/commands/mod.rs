@@ -7,6 +7,7 @@ mod pause;
 mod plan;
 mod run;
 mod simulate;
+mod snapshot;
 mod status;
 mod sync;
 pub(crate) mod topics;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use clap::CommandFactory;
 use pipeline::config;
 use pipeline::log::sqlite::holder;
+use pipeline::run::Mode;
 use pipeline::state::{Answer, Request, RequestKind};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The same, where the owner reads a whole system first.
 const PATIENCE_WITH_SYSTEMS: Duration = Duration::from_secs(1800);
+
+/// The same, where it does a job.
+const PATIENCE_WITH_JOBS: Duration = Duration::from_secs(12 * 3600);
 
 /// Runs a command and answers with the exit code.
 pub async fn run(args: Args) -> Result<u8> {
@@ -66,6 +71,7 @@ pub async fn run(args: Args) -> Result<u8> {
             };
             verify::run(&settings(&args)?, &wanted, output).await
         }
+        Command::Snapshot { action } => snapshot::run(&settings(&args)?, action, output).await,
         Command::Simulate { system } => simulate::run(system).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "muster", &mut std::io::stdout());
@@ -141,7 +147,9 @@ async fn ask_owners(settings: &Settings, requests: Vec<Request>) -> Result<Vec<A
         let compares = |kind: &RequestKind| matches!(kind, RequestKind::Compare { .. });
         let mends =
             |kind: &RequestKind| matches!(kind, RequestKind::Repair { .. } | RequestKind::Compare { repair: true });
-        let ended = if requests.iter().all(|request| compares(&request.kind) || mends(&request.kind)) {
+        let ended = if requests.iter().all(|request| request.kind == RequestKind::Run) {
+            process.do_jobs(Mode::Asked, &stop).await
+        } else if requests.iter().all(|request| compares(&request.kind) || mends(&request.kind)) {
             process.asked(requests.iter().any(|request| mends(&request.kind)), &stop).await
         } else {
             process.once(&stop).await
@@ -151,6 +159,8 @@ async fn ask_owners(settings: &Settings, requests: Vec<Request>) -> Result<Vec<A
         }
     } else if requests.iter().any(|request| matches!(request.kind, RequestKind::Compare { .. })) {
         patience = PATIENCE_WITH_SYSTEMS;
+    } else if requests.iter().any(|request| request.kind == RequestKind::Run) {
+        patience = PATIENCE_WITH_JOBS;
     }
     for request in requests {
         let answered = tokio::time::timeout(patience, process.runtime.state.requests.answered(&request.id)).await;

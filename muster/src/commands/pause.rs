@@ -37,8 +37,10 @@ pub async fn run(settings: &Settings, component: &str, paused: bool, output: Out
 
 fn known(settings: &Settings, component: &str) -> Result<()> {
     let sources = settings.sources.iter().map(|source| source.name.as_str());
-    let sinks = settings.sinks.iter().map(|sink| sink.name.as_str());
-    let names: Vec<&str> = sources.chain(settings.processors.iter().map(String::as_str)).chain(sinks).collect();
+    let targets = settings.sinks.iter().map(|sink| sink.name.as_str());
+    let jobs = settings.snapshots.iter().map(|_| sinks::snapshot::NAME);
+    let processors = settings.processors.iter().map(String::as_str);
+    let names: Vec<&str> = sources.chain(processors).chain(targets).chain(jobs).collect();
     if names.contains(&component) {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::config::{Place, Problem, Section};
+use sinks::snapshot::SnapshotSettings;
 
 use super::{Sink, Source};
 
@@ -31,8 +32,15 @@ struct Component {
 /// Groups are called after components; this one is taken.
 const TASKS: &str = "tasks";
 
-pub(super) fn compare(sources: &[Source], processors: &[String], root: &Section<'_>, sinks: &[Sink]) -> Wiring {
-    let components = components(sources, processors, root, sinks);
+pub(super) fn compare(
+    sources: &[Source],
+    processors: &[String],
+    root: &Section<'_>,
+    sinks: &[Sink],
+    snapshots: Option<&SnapshotSettings>,
+) -> Wiring {
+    let mut components = components(sources, processors, root, sinks);
+    components.extend(snapshots.map(|snapshots| of_snapshots(snapshots, root)));
     let mut wiring = Wiring::default();
     one_writer(&components, &mut wiring);
     one_name(&components, &mut wiring);
@@ -77,6 +85,19 @@ fn components(sources: &[Source], processors: &[String], root: &Section<'_>, sin
         });
     }
     components
+}
+
+/// The job that writes snapshots reads topics, too. Those that the catalogue doesn't know are somebody else's.
+fn of_snapshots(snapshots: &SnapshotSettings, root: &Section<'_>) -> Component {
+    let known = |topic: &&str| schemas::catalogue().topic(topic).is_some();
+    Component {
+        what: "the section snapshots".into(),
+        place: root.place("snapshots"),
+        names: vec![sinks::snapshot::NAME.to_owned()],
+        reads: snapshots.topics().filter(known).map(str::to_owned).collect(),
+        writes: Vec::new(),
+        chosen: true,
+    }
 }
 
 /// A topic is its writer's memory: two would undo each other's changes for ever.

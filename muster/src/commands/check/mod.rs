@@ -185,6 +185,9 @@ async fn check(settings: Arc<Settings>, file: &Path) -> Vec<Finding> {
         let check = Box::pin(systems::sink(Arc::clone(&settings), at));
         start(&mut checks, format!("sink {}", sink.name), check);
     }
+    if settings.snapshots.is_some() {
+        start(&mut checks, "snapshots".into(), Box::pin(systems::snapshots(Arc::clone(&settings))));
+    }
     let mut done = Vec::new();
     while let Some(joined) = checks.join_next().await {
         done.push(joined.unwrap_or_else(|panicked| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Error;
 use chrono::Utc;
 use pipeline::clock::SystemClock;
+use pipeline::snapshot::{Store, StoreError};
 use producers::Probed;
 use sinks::sql;
 
@@ -30,6 +31,21 @@ pub(super) async fn operations(settings: Arc<Settings>) -> Vec<Finding> {
             );
             vec![finding]
         }
+    }
+}
+
+/// The store of the snapshots: lists its generations, writes nothing.
+pub(super) async fn snapshots(settings: Arc<Settings>) -> Vec<Finding> {
+    let what = "snapshots";
+    let Some(of) = &settings.snapshots else { return Vec::new() };
+    let listed = match Store::open(&of.store, &environment) {
+        Ok(store) => store.generations().await,
+        Err(error) => Err(error),
+    };
+    match listed {
+        Ok(generations) => vec![Finding::ok(what, format!("the store answers, {} generations", generations.len()))],
+        Err(StoreError::Refused { reason, hint }) => vec![Finding::new(what, Standing::Wrong, reason, hint)],
+        Err(error) => vec![Finding::failed(what, &Error::new(error))],
     }
 }
 

@@ -129,7 +129,7 @@ fn without(text: &str, names: &[&str]) -> String {
 fn in_general(path: &str) -> String {
     let mut parts: Vec<String> = path.split('.').map(str::to_owned).collect();
     for at in 1..parts.len() {
-        if matches!(parts[at - 1].as_str(), "sources" | "sinks" | "feeds" | "tables") {
+        if matches!(parts[at - 1].as_str(), "sources" | "sinks" | "feeds" | "tables" | "datasets") {
             parts[at] = "NAME".into();
         }
     }
