@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use clap::{Parser, Subcommand, ValueEnum};
+use simulators::prm::MOST_EMPLOYEES;
 
 use crate::logging::LogFormat;
 use crate::output::Output;
@@ -298,27 +299,57 @@ pub enum LettersState {
 #[derive(Debug, Subcommand)]
 pub enum Simulated {
     /// The recruiters' applicant tracking system.
-    Ats {
-        /// On loopback.
-        #[arg(long, default_value_t = 8090)]
-        port: u16,
-        /// How many applicants.
-        #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        applicants: u32,
-        /// The same seed gives the same data.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// What the header `ApiKey` must hold.
-        #[arg(long, env = "MUSTER_SIMULATED_ATS_KEY", default_value = "simulated-key")]
-        api_key: String,
-        /// Serve these applicants instead: a JSON array, as the real system gives it.
-        #[arg(long, value_name = "FILE")]
-        feed: Option<PathBuf>,
-        /// Change so many applicants every second.
-        #[arg(long, default_value_t = 0)]
-        changes: u32,
-        /// Serve so many applicants a second at most, to everybody together.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-        pace: Option<u32>,
-    },
+    Ats(SimulatedAts),
+    /// The provider registry: fills a database with invented employees and all that belongs to them.
+    Prm(SimulatedPrm),
+}
+
+/// What the applicant tracking system serves.
+#[derive(Debug, clap::Args)]
+pub struct SimulatedAts {
+    /// On loopback.
+    #[arg(long, default_value_t = 8090)]
+    pub port: u16,
+    /// How many applicants.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub applicants: u32,
+    /// The same seed gives the same data.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What the header `ApiKey` must hold.
+    #[arg(long, env = "MUSTER_SIMULATED_ATS_KEY", default_value = "simulated-key")]
+    pub api_key: String,
+    /// Serve these applicants instead: a JSON array, as the real system gives it.
+    #[arg(long, value_name = "FILE")]
+    pub feed: Option<PathBuf>,
+    /// Change so many applicants every second.
+    #[arg(long, default_value_t = 0)]
+    pub changes: u32,
+    /// Serve so many applicants a second at most, to everybody together.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pace: Option<u32>,
+}
+
+/// What the provider registry is filled with, and where.
+#[derive(Debug, clap::Args)]
+pub struct SimulatedPrm {
+    /// How many employees.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=MOST_EMPLOYEES))]
+    pub rows: u64,
+    /// The database: `postgres://user@host/database` or `sqlite:///path`. The password comes from MUSTER_SIMULATED_PRM_PASSWORD or
+    /// PGPASSWORD.
+    #[arg(long, value_name = "URL")]
+    pub into: String,
+    /// The schema of the tables (PostgreSQL), created if it isn't there.
+    #[arg(long, value_name = "NAME")]
+    pub schema: Option<String>,
+    /// The same seed gives the same data on the same day (UTC).
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// When filled, make so many changes a second until stopped.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    pub changes: u32,
+    /// Delete what the eight tables hold, if they hold anything.
+    #[arg(long)]
+    pub replace: bool,
 }

@@ -10,6 +10,7 @@ use pipeline::source::SourceError;
 use pipeline::state::StateError;
 use producers::SourceSetupError;
 use schemas::RegistryError;
+use simulators::prm::PrmError;
 use sinks::SinkSetupError;
 use sinks::snapshot::SnapshotError;
 
@@ -45,6 +46,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(SourceError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(OperationsError::Away(_)))
             || matches!(cause.downcast_ref(), Some(RegistryError::Unavailable { .. }))
+            || matches!(cause.downcast_ref(), Some(PrmError::Unreachable(_)))
             || cause.downcast_ref::<RunError>().is_some_and(|error| error.can_pass().is_some());
         if unreachable {
             return UNREACHABLE;

@@ -1,4 +1,4 @@
-//! `muster simulate`: a server that behaves like a system Muster reads.
+//! `muster simulate ats`: a server that behaves like a recruiting system.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use simulators::ats::{Ats, AtsOptions};
 
-use super::stop_on_signals;
-use crate::args::Simulated;
+use super::super::stop_on_signals;
+use crate::args::SimulatedAts;
 use crate::exit;
 use crate::output::line;
 
@@ -16,8 +16,8 @@ use crate::output::line;
 const LARGEST_FEED: u64 = 256 << 20;
 
 /// Serves until told to stop.
-pub async fn run(system: &Simulated) -> Result<u8> {
-    let Simulated::Ats { port, applicants, seed, api_key, feed, changes, pace } = system;
+pub async fn run(wanted: &SimulatedAts) -> Result<u8> {
+    let SimulatedAts { port, applicants, seed, api_key, feed, changes, pace } = wanted;
     let options = AtsOptions {
         seed: *seed,
         applicants: *applicants as usize,
