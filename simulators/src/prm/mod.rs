@@ -1,7 +1,7 @@
 //! A provider registry, as its contract describes it: eight tables of employees, people, clinics and pharmacies, in PostgreSQL or in
 //! a SQLite file, filled with invented data that holds together, and changed while somebody reads.
 //!
-//! [`Prm`] makes any row from the seed and its number; [`fill`] puts all of them into a [`Database`]; [`Changer`] changes them, one
+//! [`Prm`] makes any row from the seed and its number; [`fill()`] puts all of them into a [`Database`]; [`Changer`] changes them, one
 //! transaction at a time, and knows what must be there afterwards.
 //!
 //! ```no_run

@@ -47,7 +47,7 @@ pub struct Changed {
     pub writes: Vec<Write>,
 }
 
-/// Changes a database that [`super::fill`] has filled with the same [`Prm`], and that nobody else changes. What it does follows from
+/// Changes a database that [`super::fill()`] has filled with the same [`Prm`], and that nobody else changes. What it does follows from
 /// the seed and from what it was asked for before; only times come from elsewhere.
 #[derive(Debug)]
 pub struct Changer {
