@@ -25,8 +25,12 @@ pub const LAG: &str = "muster_lag_records";
 pub const COMPLETE_TO: &str = "muster_source_complete_to_seconds";
 /// Counter, labels `source`, `success`: runs of a source.
 pub const RUNS: &str = "muster_source_runs_total";
-/// Counter, labels `job`, `success`: runs of a job.
+/// Counter, labels `component`, `success`: runs of a job.
 pub const JOB_RUNS: &str = "muster_job_runs_total";
+/// Gauge, label `dataset`: seconds since 1970 up to which the newest snapshot is complete.
+pub const SNAPSHOT_DATE: &str = "muster_snapshot_date_seconds";
+/// Gauge, label `dataset`: records in the newest snapshot.
+pub const SNAPSHOT_RECORDS: &str = "muster_snapshot_records";
 /// Gauge, label `component`: rows that wait for another row.
 pub const PARKED: &str = "muster_parked_rows";
 /// Gauge: notes that wait for the operations database.
@@ -48,6 +52,8 @@ pub fn describe() {
     metrics::describe_gauge!(COMPLETE_TO, "up to when a feed is complete, in seconds since 1970");
     metrics::describe_counter!(RUNS, "runs of a source");
     metrics::describe_counter!(JOB_RUNS, "runs of a job");
+    metrics::describe_gauge!(SNAPSHOT_DATE, "up to when the newest snapshot is complete, in seconds since 1970");
+    metrics::describe_gauge!(SNAPSHOT_RECORDS, "records in the newest snapshot");
     metrics::describe_gauge!(PARKED, "rows that wait for another row");
     metrics::describe_gauge!(NOTES, "notes that wait for the operations database");
     metrics::describe_gauge!(HELD_BY_OTHERS, "rows that wait for as long as a row of somebody else's is there");

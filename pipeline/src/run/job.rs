@@ -180,7 +180,7 @@ impl JobWork<'_> {
         runtime.operations.end_run(&id, runtime.clock.now(), &counts, 0, &outcome).await;
         let Some(ended) = ended else { return Ok(None) };
         let success = if ended.is_ok() { "true" } else { "false" };
-        metrics::counter!(telemetry::JOB_RUNS, "job" => name.clone(), "success" => success).increment(1);
+        metrics::counter!(telemetry::JOB_RUNS, "component" => name.clone(), "success" => success).increment(1);
         match ended {
             Ok(done) => {
                 telemetry::count(&name, &counts);

@@ -197,9 +197,13 @@ impl Store {
         Ok(Some(manifest))
     }
 
-    /// The newest generation. Where the caller knows one, only those after it are looked for: one small request where
-    /// there is none.
+    /// The newest generation. Where the caller knows one, only those after it are looked for, and `None` says that there are
+    /// none: two small requests. One that was pruned meanwhile is of no help: then all are listed.
     pub async fn latest(&self, known: Option<&Manifest>) -> Result<Option<Manifest>, StoreError> {
+        let known = match known {
+            Some(known) if self.is_there(known.generation).await? => Some(known),
+            _ => None,
+        };
         let mut latest = match known {
             Some(_) => None,
             // What is listed may be pruned meanwhile: then there are newer ones.
@@ -225,6 +229,15 @@ impl Store {
             }
         }
         Ok(latest)
+    }
+
+    async fn is_there(&self, generation: Generation) -> Result<bool, StoreError> {
+        let path = manifest_path(generation);
+        match self.objects.head(&self.path(&path)?).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(failed(&path, &error)),
+        }
     }
 
     /// Publishes a generation, whose objects must all be there, unless somebody else has published one of this number.
@@ -364,6 +377,12 @@ mod tests {
             assert_eq!(store.latest(Some(&generation(3, 0))).await.unwrap(), Some(latest.clone()));
             assert_eq!(store.latest(Some(&latest)).await.unwrap(), None);
             assert_eq!(store.generations().await.unwrap().len(), 12);
+            // Whoever slept while generations were pruned doesn't wait for one that will never come.
+            for number in 1..=5 {
+                let path = store.path(&manifest_path(Generation(number))).unwrap();
+                store.objects().delete(&path).await.unwrap();
+            }
+            assert_eq!(store.latest(Some(&generation(3, 0))).await.unwrap(), Some(latest));
         }
     }
 
