@@ -231,3 +231,49 @@ fn dataset(section: &Section<'_>) -> DatasetSettings {
         topic,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use pipeline::config::{Problems, read};
+
+    use super::*;
+
+    fn section(text: &str) -> Result<SnapshotSettings, Problems> {
+        let text = format!("[snapshots]\n{text}");
+        let settings = read("muster.toml", &text, |root| SnapshotSettings::read(&root.section("snapshots")?))?;
+        Ok(settings.unwrap())
+    }
+
+    #[test]
+    fn little_need_be_said() {
+        let settings =
+            section("store.local.path = \"snapshots\"\ndatasets.employees.topic = \"prm.employee\"").unwrap();
+        let StoreSettings::Local { path } = &settings.store else { panic!("a folder") };
+        let silent = SnapshotSettings::of(StoreSettings::Local { path: path.clone() }, settings.datasets.clone());
+        assert_eq!(format!("{settings:?}"), format!("{silent:?}"));
+        assert_eq!(settings.datasets["employees"], DatasetSettings::of("prm.employee"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let wrong = [
+            ("max_depth = 0", "max_depth"),
+            ("codings = [\"brotli\"]", "codings[0]"),
+            ("codings = []", "codings"),
+            ("materialise = \"some\"", "materialise"),
+            ("materialise = \"all\"\nmaterialise_depths = [1]", "materialise_depths"),
+            ("max_depth = 5\nmaterialise_depths = [6]", "materialise_depths[0]"),
+            ("calendar = \"Europe/Kiew\"", "calendar"),
+            ("datasets.employees.fields = [\"id\"]", "datasets.employees"),
+            ("datasets.e = { topic = \"t\", offset_zone = { changed_at = \"Kyiv\" } }", "offset_zone.changed_at"),
+        ];
+        for (text, place) in wrong {
+            let told = section(&format!("store.local.path = \"snapshots\"\n{text}")).unwrap_err().to_string();
+            assert!(told.contains(place), "{text}: {told}");
+        }
+        let told = section("datasets.employees.topic = \"prm.employee\"").unwrap_err().to_string();
+        assert!(told.contains("store.local"), "{told}");
+    }
+}

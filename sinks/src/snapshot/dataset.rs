@@ -201,7 +201,7 @@ async fn attempt(
             hint: "the next run reads it whole".into(),
         });
     }
-    let schema = schema(runtime, settings, previous, &collected)?;
+    let schema = schema(settings, previous, &collected)?;
     let work = Work {
         settings: context.settings.clone(),
         dataset: settings.clone(),
@@ -272,7 +272,6 @@ fn starts(previous: Option<&Dataset>, reading: Reading, lives: &[(TopicPartition
 
 /// The schema of the columns: that of the newest value that was read, else the previous generation's.
 fn schema(
-    _runtime: &Runtime,
     settings: &DatasetSettings,
     previous: Option<&Dataset>,
     collected: &Collected,

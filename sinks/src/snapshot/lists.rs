@@ -33,46 +33,58 @@ impl Names {
     }
 }
 
-/// All lists of a dataset, while its rows pass by.
-pub(super) struct Lists {
+/// The full list of a dataset in every coding, while its rows pass by.
+pub(super) struct FullLists {
+    lists: Vec<(Coding, ListWriter<Upload>)>,
+}
+
+impl FullLists {
+    pub fn new(settings: &SnapshotSettings, names: &Names, uploads: &Uploads) -> Result<Self, SnapshotError> {
+        let mut lists = Vec::with_capacity(settings.codings.len());
+        for coding in &settings.codings {
+            let upload = uploads.begin(&names.json("full", *coding))?;
+            let list = ListWriter::new(*coding, settings.level(*coding), upload).map_err(scratch_error)?;
+            lists.push((*coding, list));
+        }
+        Ok(Self { lists })
+    }
+
+    /// Adds so many records as they were rendered.
+    pub fn push(&mut self, json: &[u8], records: usize) -> io::Result<()> {
+        for (_, list) in &mut self.lists {
+            list.push_items(json, records as u64)?;
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> io::Result<Vec<Object>> {
+        let mut objects = Vec::with_capacity(self.lists.len() + 1);
+        for (coding, list) in self.lists {
+            let (upload, listed) = list.finish()?;
+            objects.push(upload.finish(Form::Json, coding, Some(listed.items))?);
+        }
+        Ok(objects)
+    }
+}
+
+/// The lists of all windows in every coding, in scratch files, while the rows pass by.
+pub(super) struct PartLists {
     codings: Vec<(Coding, u32)>,
-    full: Vec<ListWriter<Upload>>,
     /// By window and coding; made when the first record comes.
     parts: Vec<Vec<Option<ListWriter<BufWriter<File>>>>>,
     scratch: PathBuf,
 }
 
-/// What they came to.
-pub(super) struct FinishedLists {
-    pub full: Vec<Object>,
-    /// By window and coding: scratch files.
-    pub parts: Vec<Vec<(PathBuf, Listed)>>,
-}
-
-impl Lists {
-    pub fn new(
-        settings: &SnapshotSettings,
-        windows: usize,
-        names: &Names,
-        scratch: &Path,
-        uploads: &Uploads,
-    ) -> Result<Self, SnapshotError> {
+impl PartLists {
+    pub fn new(settings: &SnapshotSettings, windows: usize, scratch: &Path) -> Self {
         let codings: Vec<(Coding, u32)> =
             settings.codings.iter().map(|coding| (*coding, settings.level(*coding))).collect();
-        let mut full = Vec::with_capacity(codings.len());
-        for (coding, level) in &codings {
-            let upload = uploads.begin(&names.json("full", *coding))?;
-            full.push(ListWriter::new(*coding, *level, upload).map_err(scratch_error)?);
-        }
         let parts = (0..windows).map(|_| codings.iter().map(|_| None).collect()).collect();
-        Ok(Self { codings, full, parts, scratch: scratch.to_owned() })
+        Self { codings, parts, scratch: scratch.to_owned() }
     }
 
-    /// Adds records as they were rendered, and each to its window.
+    /// Adds records as they were rendered, each to its window.
     pub fn push(&mut self, json: &[u8], ends: &[usize], windows: &[Option<usize>]) -> io::Result<()> {
-        for list in &mut self.full {
-            list.push_items(json, ends.len() as u64)?;
-        }
         let mut begin = 0;
         for (end, window) in ends.iter().zip(windows) {
             if let Some(window) = window {
@@ -103,12 +115,8 @@ impl Lists {
         self.scratch.join(format!("part-{window}.json{}", coding.ending()))
     }
 
-    pub fn finish(mut self) -> io::Result<FinishedLists> {
-        let mut full = Vec::with_capacity(self.codings.len());
-        for (list, (coding, _)) in std::mem::take(&mut self.full).into_iter().zip(&self.codings) {
-            let (upload, listed) = list.finish()?;
-            full.push(upload.finish(Form::Json, *coding, Some(listed.items))?);
-        }
+    /// By window and coding: the scratch files.
+    pub fn finish(mut self) -> io::Result<Vec<Vec<(PathBuf, Listed)>>> {
         let mut parts = Vec::with_capacity(self.parts.len());
         for window in 0..self.parts.len() {
             let mut of_window = Vec::with_capacity(self.codings.len());
@@ -124,7 +132,7 @@ impl Lists {
             }
             parts.push(of_window);
         }
-        Ok(FinishedLists { full, parts })
+        Ok(parts)
     }
 }
 

@@ -1,8 +1,9 @@
 //! One generation of all datasets: made, published, and what is old deleted. The job that [`pipeline::run`] drives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use pipeline::ledger::Counts;
 use pipeline::run::Runtime;
 use pipeline::snapshot::manifest::FORMAT;
 use pipeline::snapshot::{Dataset, Days, Earlier, Generation, Manifest, Published, Store, StoreError};
+use pipeline::telemetry;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +36,8 @@ pub struct Snapshots {
     settings: SnapshotSettings,
     store: Store,
     scratch: PathBuf,
+    /// Datasets that this process has tried to make.
+    tried: Mutex<BTreeSet<String>>,
 }
 
 /// What became of a dataset.
@@ -68,7 +72,7 @@ impl Snapshots {
     /// Files lie below `scratch` while one is made, in a folder of its own that is emptied first.
     pub fn new(settings: SnapshotSettings, store: Store, scratch: PathBuf) -> Self {
         let scratch = settings.scratch.clone().unwrap_or(scratch).join("snapshot-scratch");
-        Self { settings, store, scratch }
+        Self { settings, store, scratch, tried: Mutex::default() }
     }
 
     /// The store.
@@ -134,6 +138,9 @@ impl Snapshots {
         let mut made_any = false;
         for (name, settings) in &self.settings.datasets {
             let previous = latest.and_then(|latest| latest.datasets.get(name));
+            if is_loaded(runtime, &settings.topic)? {
+                self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+            }
             match make(&context, name, settings, previous).await {
                 Ok(made) => {
                     made_any = true;
@@ -197,10 +204,7 @@ impl Snapshots {
     ) -> Result<Report, SnapshotError> {
         let (generation, nominal) = (manifest.generation, manifest.nominal);
         tracing::info!(generation = %generation, nominal = %nominal, datasets = datasets.len(), "snapshot published");
-        for (name, dataset) in &manifest.datasets {
-            metrics::gauge!(DATE, "dataset" => name.clone()).set(dataset.date.timestamp() as f64);
-            metrics::gauge!(RECORDS, "dataset" => name.clone()).set(dataset.full.records as f64);
-        }
+        tell(manifest);
         // What is published is published: what is old can go next time.
         let pruned = match prune(&self.store, self.settings.keep, self.settings.grace, runtime.clock.now()).await {
             Ok(pruned) => pruned,
@@ -210,6 +214,18 @@ impl Snapshots {
             }
         };
         Ok(Report { generation, nominal, datasets, pruned })
+    }
+
+    /// Whether a table has been loaded that no generation has yet, and that wasn't tried: nobody waits for it until tomorrow.
+    fn has_news(&self, runtime: &Runtime, latest: Option<&Manifest>) -> Result<bool, SnapshotError> {
+        let Some(latest) = latest else { return Ok(true) };
+        for (name, settings) in &self.settings.datasets {
+            let was_tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
+            if !was_tried && !latest.datasets.contains_key(name) && is_loaded(runtime, &settings.topic)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn of_made(&self, made: &Made, nominal: DateTime<Utc>) -> DatasetReport {
@@ -236,10 +252,18 @@ impl Snapshots {
     }
 }
 
-/// Gauge, label `dataset`: seconds since 1970 up to which the newest snapshot is complete.
-pub const DATE: &str = "muster_snapshot_date_seconds";
-/// Gauge, label `dataset`: records in the newest snapshot.
-pub const RECORDS: &str = "muster_snapshot_records";
+/// Whether the source has read all of the table once.
+fn is_loaded(runtime: &Runtime, topic: &str) -> Result<bool, SnapshotError> {
+    Ok(runtime.state.positions.progress(topic)?.is_some())
+}
+
+/// For those who watch how old snapshots are.
+fn tell(manifest: &Manifest) {
+    for (name, dataset) in &manifest.datasets {
+        metrics::gauge!(telemetry::SNAPSHOT_DATE, "dataset" => name.clone()).set(dataset.date.timestamp() as f64);
+        metrics::gauge!(telemetry::SNAPSHOT_RECORDS, "dataset" => name.clone()).set(dataset.full.records as f64);
+    }
+}
 
 fn of_kept(previous: Option<&Dataset>, error: &SnapshotError) -> DatasetReport {
     DatasetReport {
@@ -272,8 +296,12 @@ impl Job for Snapshots {
         NAME
     }
 
-    async fn last(&self, _: &Runtime) -> Result<Option<DateTime<Utc>>, JobError> {
+    async fn last(&self, runtime: &Runtime) -> Result<Option<DateTime<Utc>>, JobError> {
         let latest = self.store.latest(None).await.map_err(SnapshotError::from)?;
+        if self.has_news(runtime, latest.as_ref())? {
+            return Ok(None);
+        }
+        latest.iter().for_each(tell);
         Ok(latest.map(|latest| latest.nominal))
     }
 

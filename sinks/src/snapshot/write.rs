@@ -1,5 +1,6 @@
 //! Writes one dataset while its rows pass by once: the full files, the windows' parts, the deletions; then depths as copies of
-//! parts. Three threads: one merges and renders, one has the lists (JSON), one the tables (Parquet).
+//! parts. Four threads: one merges and renders, two have the lists
+//! (JSON, which takes longest), one the tables (Parquet).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::SnapshotError;
 use super::columns::{KEY, VERSION, moment};
 use super::config::SnapshotSettings;
-use super::lists::{FinishedLists, Lists, Names, scratch_error, store_file, store_joined};
+use super::lists::{FullLists, Names, PartLists, scratch_error, store_file, store_joined};
 use super::merge::{DELETED_AT, Deletion, Merge, Tally};
 use super::parquet::{Tables, join, writer};
 use super::render::{Renderer, text};
@@ -95,19 +96,27 @@ impl Pass<'_> {
     /// Writes it all. Called from a thread that may wait.
     pub fn run(&self, mut merge: Merge) -> Result<Written, SnapshotError> {
         let begins: Vec<i64> = self.begins.iter().map(DateTime::timestamp_micros).collect();
-        let mut lists = Lists::new(self.settings, begins.len(), &self.names, self.scratch, &self.uploads)?;
+        let mut lists = FullLists::new(self.settings, &self.names, &self.uploads)?;
+        let mut parts = PartLists::new(self.settings, begins.len(), self.scratch);
         let full = self.uploads.begin(&self.names.parquet("full"))?;
         let mut tables = Tables::new(&self.columns, begins.len(), full, self.scratch)?;
         let mut deletions = Deletions::new(self)?;
         let (mut all, mut spans) = (Span::default(), vec![Span::default(); begins.len()]);
         let (to_lists, for_lists) = sync_channel::<Arc<Batch>>(1);
+        let (to_parts, for_parts) = sync_channel::<Arc<Batch>>(1);
         let (to_tables, for_tables) = sync_channel::<Arc<Batch>>(1);
-        let (lists, tables) = std::thread::scope(|scope| {
+        let (lists, parts, tables) = std::thread::scope(|scope| {
             let lists = scope.spawn(move || {
                 while let Some(batch) = next(&for_lists) {
-                    lists.push(&batch.json, &batch.ends, &batch.windows)?;
+                    lists.push(&batch.json, batch.ends.len())?;
                 }
                 Ok(lists)
+            });
+            let parts = scope.spawn(move || {
+                while let Some(batch) = next(&for_parts) {
+                    parts.push(&batch.json, &batch.ends, &batch.windows)?;
+                }
+                Ok(parts)
             });
             let tables = scope.spawn(move || {
                 while let Some(batch) = next(&for_tables) {
@@ -115,14 +124,18 @@ impl Pass<'_> {
                 }
                 Ok(tables)
             });
-            let merged = self.merge(&mut merge, &begins, &mut all, &mut spans, &mut deletions, &[to_lists, to_tables]);
-            let lists: std::io::Result<Lists> = joined(lists.join());
+            let to = [to_lists, to_parts, to_tables];
+            let merged = self.merge(&mut merge, &begins, &mut all, &mut spans, &mut deletions, &to);
+            drop(to);
+            let lists: std::io::Result<FullLists> = joined(lists.join());
+            let parts: std::io::Result<PartLists> = joined(parts.join());
             let tables: Result<Tables, SnapshotError> = joined(tables.join());
             // Why a writer gave up says more than that nobody took the rows.
-            let written = (lists.map_err(scratch_error)?, tables?);
+            let written = (lists.map_err(scratch_error)?, parts.map_err(scratch_error)?, tables?);
             merged.map(|()| written)
         })?;
-        let FinishedLists { full: mut objects, parts } = lists.finish().map_err(scratch_error)?;
+        let mut objects = lists.finish().map_err(scratch_error)?;
+        let parts = parts.finish().map_err(scratch_error)?;
         let (full, files) = tables.finish()?;
         objects.push(full.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
         let (deleted, of_windows) = deletions.finish()?;

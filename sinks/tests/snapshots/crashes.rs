@@ -28,7 +28,7 @@ async fn day(site: &mut Site, random: &mut fastrand::Rng) {
     }
 }
 
-/// With the manifest written before the objects (`publish` before `generation`), most of these steps leave half a snapshot.
+/// When `Upload::finish` doesn't wait for what the store answers, steps in the middle leave half a snapshot (tried).
 #[tokio::test]
 async fn whatever_step_fails_the_last_snapshot_is_whole_and_the_next_is_right() {
     for fault in [Fault::Lost, Fault::AnswerLost, Fault::Crash, Fault::CrashAfter] {

@@ -142,3 +142,23 @@ async fn little_memory_gives_the_same_snapshot() {
     site.verified().await;
     assert!(std::fs::read_dir(site.folder.path().join("snapshot-scratch")).unwrap().next().is_none(), "files are left");
 }
+
+#[tokio::test]
+async fn a_table_that_was_loaded_meanwhile_is_not_left_out_until_the_next_night() {
+    use pipeline::job::Job;
+
+    let mut site = Site::new().await;
+    site.settings.datasets.insert("late".into(), sinks::snapshot::DatasetSettings::of("prm.late"));
+    site.put(1, "P1", None).await;
+    site.complete().await;
+    let job = site.job();
+    assert_eq!(job.last(&site.runtime).await.unwrap(), None);
+    job.run(&site.runtime, site.now()).await.unwrap();
+    assert_eq!(job.last(&site.runtime).await.unwrap(), Some(morning()), "it isn't there to be read yet");
+    let loaded = pipeline::state::Progress { complete_to: site.now(), ends: Vec::new(), run: "run".into() };
+    site.runtime.state.positions.save_progress("prm.late", &loaded).await.unwrap();
+    assert_eq!(job.last(&site.runtime).await.unwrap(), None, "now it is due");
+    // Tried once, and not again and again: this one has no topic.
+    job.run(&site.runtime, site.now()).await.unwrap();
+    assert_eq!(job.last(&site.runtime).await.unwrap(), Some(morning()));
+}

@@ -6,5 +6,7 @@ mod daily;
 mod faulty;
 mod first;
 mod lives;
+mod memory;
 mod readers;
+mod s3;
 mod site;

@@ -154,8 +154,8 @@ async fn pyarrow_and_duckdb_read_what_the_export_says() {
     for set in [&dataset.full, deepest.whole.as_ref().unwrap()] {
         let folder = tempfile::tempdir().unwrap();
         for object in &set.objects {
-            let name = object.path.rsplit('/').next().unwrap().to_owned();
-            let name = name.replace("full", "set").replace(&format!("depth-{:03}", deepest.depth), "set");
+            let form = if object.form == Form::Json { "json" } else { "parquet" };
+            let name = format!("set.{form}{}", object.coding.ending());
             std::fs::write(folder.path().join(name), bytes(&site.store, &object.path).await).unwrap();
         }
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/read_back.py");

@@ -182,8 +182,13 @@ impl Site {
 
     /// The source has completed a pass: everything up to now is in the topic.
     pub async fn complete(&self) {
+        self.complete_of(PARTITIONS).await;
+    }
+
+    /// The same of a topic with so many partitions.
+    pub async fn complete_of(&self, partitions: u32) {
         let now = self.now();
-        let all: Vec<TopicPartition> = (0..PARTITIONS).map(|p| TopicPartition::new(TOPIC, p)).collect();
+        let all: Vec<TopicPartition> = (0..partitions).map(|p| TopicPartition::new(TOPIC, p)).collect();
         let incarnations = self.runtime.state.incarnations.present_all(&all).await.unwrap();
         let saved = SavedPosition {
             position: Position(json!(1)),
@@ -193,7 +198,7 @@ impl Site {
             reconciled: Some(now),
         };
         self.runtime.state.positions.save_position(TOPIC, &saved).await.unwrap();
-        let ends = self.log.ends(TOPIC).await.unwrap().into_iter().map(|ends| ends.end).collect();
+        let ends = self.runtime.log.ends(TOPIC).await.unwrap().into_iter().map(|ends| ends.end).collect();
         let progress = Progress { complete_to: now, ends, run: "run".into() };
         self.runtime.state.positions.save_progress(TOPIC, &progress).await.unwrap();
     }
@@ -243,7 +248,10 @@ impl Site {
 }
 
 pub async fn process(log: &MemoryLog, clock: &VirtualClock) -> Runtime {
-    let log: Arc<dyn Log> = Arc::new(log.clone());
+    process_over(Arc::new(log.clone()), clock).await
+}
+
+pub async fn process_over(log: Arc<dyn Log>, clock: &VirtualClock) -> Runtime {
     let states = schemas::catalogue().topics().iter().filter(|topic| topic.entity().is_none());
     let states: Vec<NewTopic> = states
         .map(|topic| NewTopic {
