@@ -49,7 +49,7 @@ pub enum Command {
     },
     /// Run sources, processors and sinks until told to stop.
     Run {
-        /// Run every source once, drain processors and sinks, and exit.
+        /// Run every source once, drain processors and sinks, do every job once, and exit.
         #[arg(long)]
         once: bool,
     },

@@ -248,7 +248,7 @@ impl Process {
         Ok(Self { runtime, embedded, systems, processors, sinks, jobs, keep })
     }
 
-    /// Runs every source once, then drains processors and sinks, then does every job once. Answers what became of each.
+    /// Runs every source once, then drains processors and sinks. Answers what became of each.
     pub async fn once(&mut self, stop: &CancellationToken) -> Vec<Ended> {
         let mut ended = Vec::new();
         for system in std::mem::take(&mut self.systems) {
@@ -261,7 +261,6 @@ impl Process {
         for task in &self.sinks {
             ended.push((task.name.to_string(), task.run(&self.runtime, Mode::Once, stop).await));
         }
-        ended.extend(self.do_jobs(Mode::Once, stop).await);
         ended
     }
 

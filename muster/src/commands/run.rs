@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pipeline::ledger::Counts;
 use pipeline::retry::Budget;
+use pipeline::run::Mode;
 use serde_json::json;
 
 use super::stop_on_signals;
@@ -43,7 +44,9 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
         process.runtime.retry.budget = ONCE;
         let shown = stop.child_token();
         let watching = tokio::spawn(progress::watch(Arc::clone(&process.runtime.health), shown.clone()));
-        let ended = process.once(&stop).await;
+        let mut ended = process.once(&stop).await;
+        // What jobs work on is what the others have just read.
+        ended.extend(process.do_jobs(Mode::Once, &stop).await);
         shown.cancel();
         watching.await.context("the progress lines' task")?;
         ended
