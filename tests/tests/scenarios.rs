@@ -11,6 +11,7 @@ mod scenarios {
     mod real_services;
     mod recorded_feed;
     mod resize;
+    mod snapshots;
     pub mod support;
     mod two_processes;
     mod verify;
