@@ -14,7 +14,10 @@ use pipeline::dead_letters::DeadLetters;
 use pipeline::ledger::Counts;
 use pipeline::log::memory::{Delivery, MemoryLog};
 use pipeline::log::{Append, Headers, Log, NewTopic, TopicPartition};
-use pipeline::operations::{LedgerRow, LetterFilter, LetterState, Operations, PostgresOptions, RunOutcome, RunStart};
+use pipeline::operations::{
+    ExportEnd, ExportStart, LedgerRow, LetterFilter, LetterState, NewToken, Operations, PostgresOptions, RunOutcome,
+    RunStart,
+};
 use pipeline::reject::{Reason, Reject};
 use schemas::Key;
 use services::TestDatabase;
@@ -68,6 +71,7 @@ on_both!(
     two_processes_keep_one_index,
     a_topic_made_anew_is_read_from_its_start,
     what_ended_long_ago_is_forgotten_but_no_open_letter,
+    tokens_are_told_without_keys_and_with_what_was_exported,
 );
 
 fn morning() -> DateTime<Utc> {
@@ -276,6 +280,53 @@ async fn what_ended_long_ago_is_forgotten_but_no_open_letter(place: Place) {
     assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["new"]);
     assert_eq!(operations.letters(&LetterFilter::default(), 10).await.unwrap().len(), 1);
     assert_eq!(open_keys(&operations).await, ["open"]);
+}
+
+async fn tokens_are_told_without_keys_and_with_what_was_exported(place: Place) {
+    let operations = place.open().await;
+    let token = |label: &str, expires: Option<DateTime<Utc>>| NewToken {
+        id: format!("id-{label}"),
+        label: label.into(),
+        hash: format!("hash-{label}"),
+        scopes: vec!["employee_bulk:read_pis".into(), "party_bulk:read_pis".into()],
+        created: morning(),
+        expires,
+    };
+    assert!(operations.create_token(&token("odesa", Some(morning()))).await.unwrap());
+    assert!(operations.create_token(&token("lviv", None)).await.unwrap());
+    assert!(
+        !operations.create_token(&NewToken { id: "x".into(), hash: "x".into(), ..token("lviv", None) }).await.unwrap()
+    );
+    let other = place.open().await;
+    assert_eq!(other.live_tokens().await.unwrap().len(), 2);
+    assert!(operations.revoke_token("id-odesa", morning()).await.unwrap());
+    let live = other.live_tokens().await.unwrap();
+    assert_eq!((live.len(), live[0].hash.as_str(), &live[0].scopes), (1, "hash-lviv", &token("lviv", None).scopes));
+    let revoked = other.token("odesa").await.unwrap().unwrap();
+    assert_eq!((revoked.expires, revoked.revoked), (Some(morning()), Some(morning())));
+    for (id, depth, day) in [("one", None, 0), ("two", Some(30), 5)] {
+        let export = ExportStart {
+            id: id.into(),
+            token: "id-lviv".into(),
+            label: "lviv".into(),
+            resource: "employees".into(),
+            depth,
+            form: "json",
+            coding: "gzip",
+            generation: 7,
+            expected: 5_000_000_000,
+            began: morning() + TimeDelta::days(day),
+            request: "worker#1".into(),
+        };
+        operations.begin_export(&export).await;
+    }
+    operations.end_export("two", morning() + TimeDelta::days(6), 4_999_999_999, ExportEnd::Slow).await;
+    let exports = other.exports("id-lviv", 10).await.unwrap();
+    let told: Vec<_> = exports.iter().map(|e| (e.id.as_str(), e.depth, e.bytes, e.status.as_deref())).collect();
+    assert_eq!(told, [("two", Some(30), Some(4_999_999_999), Some("slow")), ("one", None, None, None)]);
+    operations.forget(morning() + TimeDelta::days(1)).await.unwrap();
+    assert_eq!(other.exports("id-lviv", 10).await.unwrap().len(), 1);
+    assert_eq!(other.tokens().await.unwrap().len(), 2, "tokens aren't history");
 }
 
 #[tokio::test]

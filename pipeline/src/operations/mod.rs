@@ -1,9 +1,11 @@
-//! The operations database: history for people. Runs of sources, the index of the dead letters, and the ledger.
+//! The operations database: history for people. Runs of sources, the index of the dead letters, the ledger, and the audit of
+//! exports. Beside it the tokens that exports are allowed by: they alone are more than history.
 //!
 //! Nothing here decides what is delivered: positions, claims and letters themselves are in the log. So nobody waits for
 //! it: what can't be written now is kept (`notes`) or read again from the log ([`crate::dead_letters`]) later.
 
 mod database;
+mod exports;
 #[cfg(any(test, feature = "testing"))]
 mod kept;
 mod ledger;
@@ -11,6 +13,7 @@ mod letters;
 mod notes;
 mod postgres;
 mod runs;
+mod tokens;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use self::database::{Database, Row, Statement, Trouble, trouble};
 use self::notes::Notes;
 use crate::telemetry;
 
+pub use self::exports::{ExportEnd, ExportRecord, ExportStart};
 #[cfg(any(test, feature = "testing"))]
 pub use self::kept::Write;
 pub use self::ledger::LedgerRow;
@@ -32,6 +36,7 @@ pub(crate) use self::letters::Indexed;
 pub use self::letters::{LetterFilter, LetterRow, LetterState};
 pub use self::postgres::PostgresOptions;
 pub use self::runs::{RunOutcome, RunRecord, RunStart};
+pub use self::tokens::{LiveToken, MOST_TOKENS, NewToken, TokenRow};
 
 static SQLITE: Migrator = sqlx::migrate!("src/operations/migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("src/operations/migrations/postgres");
@@ -194,13 +199,14 @@ impl Operations {
         metrics::gauge!(telemetry::NOTES).set(self.notes.count() as f64);
     }
 
-    /// Forgets what ended before this: runs, accounts, letters that are settled. Open letters are kept, whatever their age.
+    /// Forgets what ended before this: runs, accounts, exports, letters that are settled. Open letters are kept, whatever their age.
     pub async fn forget(&self, before: DateTime<Utc>) -> Result<u64, OperationsError> {
         or_kept!(self, |_kept| Ok(0));
         let mut forgotten = 0;
         for sql in [
             "delete from runs where started < $1",
             "delete from ledger where updated < $1",
+            "delete from exports where began < $1",
             "delete from letters where state <> 'open' and settled < $1",
         ] {
             forgotten += self.execute(Statement::new(sql).bind(before)).await?;
