@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Shared;
+use super::export::Watch;
 
 /// The process answers.
 pub(super) async fn live() -> Json<Value> {
@@ -17,4 +18,11 @@ pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Val
     let unready = shared.runtime.health.unready(shared.runtime.clock.now());
     let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "unready": unready, "components": shared.runtime.health.components() })))
+}
+
+/// Exports can be served, or the reasons why not.
+pub(super) fn export(export: &Watch) -> (StatusCode, Json<Value>) {
+    let unready = export.unready();
+    let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "unready": unready, "components": {} })))
 }

@@ -1,4 +1,5 @@
-//! HTTP: health, metrics, and the history of sources' runs. Answers JSON, but for `/metrics` (Prometheus text).
+//! HTTP: health, metrics, and the history of sources' runs. Answers JSON, but for `/metrics` (Prometheus text). The bulk export
+//! has an address of its own: [`export`].
 //!
 //! | path | answers |
 //! |---|---|
@@ -9,6 +10,7 @@
 //! | `/api/v1/sources/{name}/runs?limit=` | the newest runs of a feed, newest first (20 unless told otherwise, at most 1,000) |
 //! | `/api/v1/sources/{name}/runs/last-success` | the newest run that reached its end; 404 where there is none |
 
+pub mod export;
 mod health;
 mod runs;
 
@@ -75,6 +77,30 @@ pub async fn serve(
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> Result<JoinHandle<Result<(), ApiError>>, ApiError> {
+    serve_router(address, router(runtime.clone(), metrics.clone()), metrics, stop).await
+}
+
+/// Serves the health of an export that runs without the rest, and metrics, until told to stop.
+pub async fn serve_health(
+    address: Option<SocketAddr>,
+    export: export::Watch,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> Result<JoinHandle<Result<(), ApiError>>, ApiError> {
+    let handle = metrics.clone();
+    let router = Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(move || std::future::ready(health::export(&export))))
+        .route("/metrics", get(move || std::future::ready(handle.render())));
+    serve_router(address, router, metrics, stop).await
+}
+
+async fn serve_router(
+    address: Option<SocketAddr>,
+    router: Router,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) -> Result<JoinHandle<Result<(), ApiError>>, ApiError> {
     let listener = match address {
         Some(address) => match TcpListener::bind(address).await {
             Ok(listener) => Some(listener),
@@ -82,7 +108,6 @@ pub async fn serve(
         },
         None => None,
     };
-    let router = router(runtime.clone(), metrics.clone());
     Ok(tokio::spawn(async move {
         let upkeep = async {
             loop {

@@ -37,6 +37,16 @@ pub const PARKED: &str = "muster_parked_rows";
 pub const NOTES: &str = "muster_operations_notes_waiting";
 /// Gauge, label `component`: rows that wait for as long as a row of somebody else's is there.
 pub const HELD_BY_OTHERS: &str = "muster_held_by_others_rows";
+/// Counter, labels `resource`, `status` (complete, cut_off, slow, failed): exports that ended.
+pub const EXPORTS: &str = "muster_exports_total";
+/// Gauge: exports that are under way.
+pub const EXPORTS_OPEN: &str = "muster_exports_open";
+/// Counter, label `resource`: bytes of exports.
+pub const EXPORT_BYTES: &str = "muster_export_bytes_total";
+/// Counter, label `code`: answers of the export's HTTP, by status code.
+pub const EXPORT_ANSWERS: &str = "muster_export_answers_total";
+/// Counter: exports that couldn't be put on record.
+pub const EXPORT_NOTES_LOST: &str = "muster_export_notes_lost_total";
 
 /// Registers all names with their meanings.
 pub fn describe() {
@@ -57,6 +67,11 @@ pub fn describe() {
     metrics::describe_gauge!(PARKED, "rows that wait for another row");
     metrics::describe_gauge!(NOTES, "notes that wait for the operations database");
     metrics::describe_gauge!(HELD_BY_OTHERS, "rows that wait for as long as a row of somebody else's is there");
+    metrics::describe_counter!(EXPORTS, "exports that ended");
+    metrics::describe_gauge!(EXPORTS_OPEN, "exports that are under way");
+    metrics::describe_counter!(EXPORT_BYTES, metrics::Unit::Bytes, "bytes of exports");
+    metrics::describe_counter!(EXPORT_ANSWERS, "answers of the export's HTTP, by status code");
+    metrics::describe_counter!(EXPORT_NOTES_LOST, "exports that couldn't be put on record");
 }
 
 /// Counts a step's records.

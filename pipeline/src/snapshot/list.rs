@@ -23,7 +23,7 @@ pub(super) const HEAD: &[u8] = b"[\n";
 pub(super) const TAIL: &[u8] = b"\n]\n";
 
 /// What stands between two records.
-pub(super) const BETWEEN: &[u8] = b",\n";
+pub const BETWEEN: &[u8] = b",\n";
 
 /// So much is compressed at once.
 const CHUNK: usize = 64 * 1024;

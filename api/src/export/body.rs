@@ -1,0 +1,239 @@
+//! The bytes of an answer, piece by piece as the client takes them. Nothing is read before it is wanted, and an answer is never
+//! silently short: what can't be read breaks the connection off.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt};
+use pipeline::snapshot::splice::Stretch;
+use pipeline::snapshot::{Coding, Manifest, Store, StoreError};
+
+use super::audit::Entry;
+use super::buffers::Buffers;
+use super::plan::Plan;
+use super::transform::{Decode, Lines};
+
+/// So many files are kept open for an answer, so that what it is made of stays readable when its generation is pruned. An answer
+/// that is joined from more opens the others when it comes to them.
+const OPEN_FILES: usize = 4;
+
+/// A piece of an answer that is to be read.
+enum Piece {
+    Bytes(Bytes),
+    Object { path: Path, file: Option<File>, range: Range<u64> },
+}
+
+/// An answer whose objects are all there, and as long as the manifest says.
+pub(super) struct Opened {
+    pieces: VecDeque<Piece>,
+    decode: Option<Coding>,
+    lines: Option<Lines>,
+    bytes: u64,
+    store: Store,
+}
+
+/// Opens all that an answer is made of.
+pub(super) async fn open(store: &Store, manifest: &Manifest, plan: Plan) -> Result<Opened, StoreError> {
+    let mut pieces = VecDeque::with_capacity(plan.stretches.len());
+    let mut open_files = 0;
+    for stretch in plan.stretches {
+        let (path, range) = match stretch {
+            Stretch::Bytes(bytes) => {
+                pieces.push_back(Piece::Bytes(bytes));
+                continue;
+            }
+            Stretch::Of { path, range } => (path, range),
+        };
+        let located = store.path(&path)?;
+        let found = store.objects().get_opts(&located, GetOptions { head: true, ..GetOptions::default() }).await;
+        let found = found.map_err(|error| pipeline::snapshot::failed(&path, &error))?;
+        let expected = manifest.objects().find(|object| object.path == path).map(|object| object.bytes);
+        if expected != Some(found.meta.size) {
+            let reason = format!("it has {} bytes, the manifest says {expected:?}", found.meta.size);
+            return Err(StoreError::NotUnderstood { path, reason });
+        }
+        let file = match found.payload {
+            GetResultPayload::File(file, _) if open_files < OPEN_FILES => Some(file),
+            GetResultPayload::File(..) | GetResultPayload::Stream(_) => None,
+        };
+        open_files += usize::from(file.is_some());
+        pieces.push_back(Piece::Object { path: located, file, range });
+    }
+    let lines = plan.lines.then(Lines::default);
+    Ok(Opened { pieces, decode: plan.decode, lines, bytes: plan.bytes, store: store.clone() })
+}
+
+impl Opened {
+    /// The body. How it ended is noted in `export`.
+    pub(super) fn body(self, buffers: &Arc<Buffers>, export: Entry) -> Body {
+        let reading = Reading {
+            pieces: self.pieces,
+            reader: None,
+            coding: self.decode,
+            decoding: None,
+            lines: self.lines,
+            left: self.bytes,
+            store: self.store,
+            buffers: Arc::clone(buffers),
+            export,
+        };
+        Body::from_stream(futures::stream::try_unfold(reading, Reading::next))
+    }
+}
+
+/// An answer under way.
+struct Reading {
+    pieces: VecDeque<Piece>,
+    reader: Option<Reader>,
+    coding: Option<Coding>,
+    /// What was read and isn't decompressed yet.
+    decoding: Option<(Decode, Bytes)>,
+    lines: Option<Lines>,
+    /// What the client was promised and hasn't got.
+    left: u64,
+    store: Store,
+    buffers: Arc<Buffers>,
+    export: Entry,
+}
+
+impl Reading {
+    async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        match self.piece().await {
+            Ok(Some(bytes)) => {
+                self.left -= bytes.len() as u64;
+                self.export.sent(bytes.len());
+                Ok(Some((bytes, self)))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => {
+                self.export.failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// What comes next; never nothing, and never more than was promised.
+    async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        while let Some(bytes) = self.raw().await? {
+            let bytes = match &mut self.lines {
+                Some(lines) => self.buffers.hold(lines.run(&bytes)),
+                None => bytes,
+            };
+            if bytes.is_empty() {
+                continue;
+            }
+            if bytes.len() as u64 > self.left {
+                return Err(broken("it is longer than the manifest says"));
+            }
+            return Ok(Some(bytes));
+        }
+        if self.left > 0 {
+            return Err(broken("it is shorter than the manifest says"));
+        }
+        Ok(None)
+    }
+
+    /// The same before the commas go.
+    async fn raw(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some((decode, from)) = &mut self.decoding {
+                let mut to = Vec::with_capacity(self.buffers.room());
+                let taken = decode.run(from, &mut to)?;
+                *from = from.slice(taken..);
+                if !to.is_empty() {
+                    return Ok(Some(self.buffers.hold(to)));
+                }
+                if taken > 0 {
+                    continue;
+                }
+            }
+            if let Some(reader) = &mut self.reader {
+                match reader.read(&self.store, &self.buffers).await? {
+                    Some(bytes) => match &mut self.decoding {
+                        Some((_, from)) if from.is_empty() => {
+                            *from = bytes;
+                            continue;
+                        }
+                        Some(_) => return Err(broken("a list can't be decompressed")),
+                        None => return Ok(Some(bytes)),
+                    },
+                    None => (self.reader, self.decoding) = (None, None),
+                }
+            }
+            match self.pieces.pop_front() {
+                None => return Ok(None),
+                Some(Piece::Bytes(bytes)) if bytes.is_empty() => {}
+                Some(Piece::Bytes(bytes)) => return Ok(Some(bytes)),
+                Some(Piece::Object { path, file, range }) => {
+                    self.reader = Some(Reader::open(&self.store, path, file, range).await?);
+                    let decode = self.coding.map(Decode::new).transpose()?.flatten();
+                    self.decoding = decode.map(|decode| (decode, Bytes::new()));
+                }
+            }
+        }
+    }
+}
+
+/// Reads part of an object.
+struct Reader {
+    path: Path,
+    /// Of a local store; others are asked for each piece.
+    file: Option<File>,
+    range: Range<u64>,
+}
+
+impl Reader {
+    async fn open(store: &Store, path: Path, file: Option<File>, range: Range<u64>) -> io::Result<Self> {
+        let mut file = file;
+        if file.is_none() {
+            let options = GetOptions { head: true, ..GetOptions::default() };
+            if let GetResultPayload::File(found, _) = store.objects().get_opts(&path, options).await?.payload {
+                file = Some(found);
+            }
+        }
+        Ok(Self { path, file, range })
+    }
+
+    /// The next bytes, as many as there is room for; `None`: that was all.
+    async fn read(&mut self, store: &Store, buffers: &Arc<Buffers>) -> io::Result<Option<Bytes>> {
+        let left = self.range.end - self.range.start;
+        let size = left.min(buffers.room() as u64);
+        if size == 0 {
+            return Ok(None);
+        }
+        let bytes = match self.file.take() {
+            Some(file) => {
+                let start = self.range.start;
+                let (file, bytes) = tokio::task::spawn_blocking(move || read_at(file, start, size)).await??;
+                self.file = Some(file);
+                buffers.hold(bytes)
+            }
+            None => {
+                let range = self.range.start..self.range.start + size;
+                buffers.hold(store.objects().get_range(&self.path, range).await?)
+            }
+        };
+        if bytes.len() as u64 != size {
+            return Err(broken("an object ends too early"));
+        }
+        self.range.start += size;
+        Ok(Some(bytes))
+    }
+}
+
+fn read_at(mut file: File, start: u64, size: u64) -> io::Result<(File, Vec<u8>)> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(io::Error::other)?);
+    file.seek(SeekFrom::Start(start))?;
+    (&mut file).take(size).read_to_end(&mut bytes)?;
+    Ok((file, bytes))
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}

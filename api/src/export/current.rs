@@ -1,0 +1,131 @@
+//! The newest snapshot there is. A request takes it once, and with it everything that it reads.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use pipeline::snapshot::{Manifest, Store, StoreError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often a newer one is looked for: one small read where there is none.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How often all generations are listed: the store may have begun anew, or have gone on by more than it keeps while it
+/// couldn't be reached.
+const LIST_EVERY: Duration = Duration::from_secs(60);
+
+/// Nobody has looked for so long: a request looks itself.
+const STALE: Duration = Duration::from_secs(5);
+
+/// For so long at most.
+const LOOKING: Duration = Duration::from_secs(2);
+
+/// Follows the store.
+#[derive(Debug)]
+pub(super) struct Current {
+    store: Store,
+    manifest: RwLock<Option<Arc<Manifest>>>,
+    looked: Mutex<Looked>,
+    /// Whose turn it is to look.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Looked {
+    tried: Option<Instant>,
+    succeeded: Option<Instant>,
+    listed: Option<Instant>,
+    failing: bool,
+}
+
+impl Current {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, manifest: RwLock::default(), looked: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The newest manifest that is known. Where nobody has looked for a while (the machine slept), this looks.
+    pub(super) async fn manifest(&self) -> Option<Arc<Manifest>> {
+        let stale = {
+            let looked = self.looked();
+            looked.tried.is_none_or(|at| at.elapsed() > STALE)
+        };
+        if stale && tokio::time::timeout(LOOKING, self.look()).await.is_err() {
+            tracing::warn!("the store of the snapshots is slow: what was known is served");
+        }
+        self.known()
+    }
+
+    /// Since when the store hasn't answered; `None`: it has, a moment ago.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        match self.looked().succeeded {
+            Some(at) => Some(at.elapsed()).filter(|silent| *silent > STALE + EVERY),
+            None => Some(Duration::MAX),
+        }
+    }
+
+    /// Looks every now and then, until told to stop.
+    pub(super) async fn follow(&self, stop: CancellationToken) {
+        loop {
+            self.look().await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Looks for a newer one.
+    pub(super) async fn look(&self) {
+        let _turn = self.turn.lock().await;
+        let list = {
+            let mut looked = self.looked();
+            looked.tried = Some(Instant::now());
+            looked.listed.is_none_or(|at| at.elapsed() > LIST_EVERY)
+        };
+        let found = self.newer(list).await;
+        let mut looked = self.looked();
+        match found {
+            Ok(newer) => {
+                let now = Instant::now();
+                looked.succeeded = Some(now);
+                if list {
+                    looked.listed = Some(now);
+                }
+                if std::mem::take(&mut looked.failing) {
+                    tracing::info!("the store of the snapshots is back");
+                }
+                if let Some(newer) = newer {
+                    tracing::info!(generation = newer.generation.0, "a snapshot is served");
+                    *self.manifest.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(newer));
+                }
+            }
+            // Said once; a generation that isn't understood is no reason to stop serving the one before it.
+            Err(error) if !std::mem::replace(&mut looked.failing, true) => {
+                tracing::warn!(error = %error, "newer snapshots can't be looked for: what was known is served");
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn newer(&self, list: bool) -> Result<Option<Manifest>, StoreError> {
+        let known = self.known();
+        let newer = self.store.latest(known.as_deref()).await?;
+        if newer.is_some() || !list {
+            return Ok(newer);
+        }
+        let Some(latest) = self.store.latest(None).await? else { return Ok(None) };
+        Ok(Some(latest).filter(|latest| known.as_deref() != Some(latest)))
+    }
+
+    fn known(&self) -> Option<Arc<Manifest>> {
+        self.manifest.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn looked(&self) -> std::sync::MutexGuard<'_, Looked> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
