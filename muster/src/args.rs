@@ -53,6 +53,14 @@ pub enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Serve exports of snapshots, and nothing else. Any number of processes may.
+    Serve,
+    /// Who may export.
+    Token {
+        /// What to do with tokens.
+        #[command(subcommand)]
+        action: TokenAction,
+    },
     /// Check the configuration, and try every system it names.
     Check,
     /// Show what would be created or altered in databases and topics.
@@ -146,7 +154,7 @@ impl Command {
         match self {
             // On a terminal one pass shows its progress instead.
             Self::Run { once: true } if std::io::stderr().is_terminal() => "warn",
-            Self::Run { .. } | Self::Simulate { .. } => "info",
+            Self::Run { .. } | Self::Serve | Self::Simulate { .. } => "info",
             // The story tells itself what is set aside.
             Self::Demo { .. } => "error",
             _ => "warn",
@@ -186,6 +194,45 @@ pub enum SnapshotAction {
         /// So many are kept, instead of `keep`.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
         keep: Option<u32>,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenAction {
+    /// Make one, and show its key: this once.
+    Create {
+        /// What people and the audit call it. No two tokens have the same, not even revoked ones.
+        #[arg(long)]
+        label: String,
+        /// A scope that it allows, as in `employee_bulk:read_pis`; may be given several times.
+        #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "resources")]
+        scopes: Vec<String>,
+        /// A resource that it allows, as in `employees`; may be given several times.
+        #[arg(long = "resource", value_name = "RESOURCE")]
+        resources: Vec<String>,
+        /// It expires after so many days; without, never.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+    },
+    /// List them, the newest first. Keys are never shown.
+    List {
+        /// Revoked ones, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one, and what was exported with it.
+    Show {
+        /// Its label or id.
+        label: String,
+        /// So many of the latest exports.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Take one back: within five seconds no instance accepts it any more.
+    Revoke {
+        /// Its label or id.
+        label: String,
     },
 }
 

@@ -45,6 +45,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             || matches!(cause.downcast_ref(), Some(SinkError::Unavailable { .. } | SinkError::Contended { .. }))
             || matches!(cause.downcast_ref(), Some(SourceError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(OperationsError::Away(_)))
+            || matches!(cause.downcast_ref(), Some(StoreError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(RegistryError::Unavailable { .. }))
             || matches!(cause.downcast_ref(), Some(PrmError::Unreachable(_)))
             || cause.downcast_ref::<RunError>().is_some_and(|error| error.can_pass().is_some());

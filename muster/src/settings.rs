@@ -1,5 +1,6 @@
 //! The configuration file: what a process is made of.
 
+mod export;
 mod operations;
 mod wiring;
 
@@ -18,6 +19,7 @@ use producers::SourceSettings;
 use sinks::SinkSettings;
 use sinks::snapshot::SnapshotSettings;
 
+pub use self::export::ExportSettings;
 pub use self::operations::{HistorySettings, OperationsSettings};
 
 /// How often everything is read when nothing is said. Systems don't move a record's date with every edit (a recorded feed
@@ -40,6 +42,8 @@ pub struct Settings {
     pub operations: OperationsSettings,
     /// Where HTTP is served; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// How snapshots are served; `None`: they aren't.
+    pub export: Option<ExportSettings>,
     /// How long to wait for systems that are away.
     pub retry: Policy,
     /// How many rejects are too many.
@@ -167,6 +171,7 @@ impl Settings {
             root.section("http").map(|http| http.socket_address("listen").or(SocketAddr::from(([127, 0, 0, 1], 8080))));
         let log = log(root, &folder);
         let operations = operations::read(root, &folder);
+        let export = export::read(root);
         let registry = root.section("registry").map(|section| registry(&section));
         let retry = root.section("retry").map(|section| retry(&section)).unwrap_or_default();
         let rejects = root.section("rejects").map(|section| rejects(&section)).unwrap_or_default();
@@ -191,6 +196,7 @@ impl Settings {
             registry,
             operations,
             http,
+            export,
             retry,
             rejects,
             sources,
@@ -212,6 +218,7 @@ impl Settings {
             secrets.extend(registry.basic.iter().map(|(_, password)| password).chain(&registry.bearer));
         }
         secrets.extend(self.operations.secret());
+        secrets.extend(self.export.iter().map(|export| &export.pepper));
         secrets.extend(self.sources.iter().flat_map(|source| source.from.secrets()));
         secrets.extend(self.sinks.iter().flat_map(|sink| sink.to.secrets()));
         secrets.extend(self.snapshots.iter().flat_map(SnapshotSettings::secrets));

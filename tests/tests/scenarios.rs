@@ -6,6 +6,7 @@ mod scenarios {
     mod broker_and_database_restarts;
     mod embedded;
     mod existing_register;
+    mod exports;
     mod kill_rounds;
     mod no_personal_data;
     mod real_services;

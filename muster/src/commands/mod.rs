@@ -6,10 +6,12 @@ mod demo;
 mod pause;
 mod plan;
 mod run;
+mod serve;
 mod simulate;
 mod snapshot;
 mod status;
 mod sync;
+mod token;
 pub(crate) mod topics;
 pub mod verify;
 
@@ -51,6 +53,8 @@ pub async fn run(args: Args) -> Result<u8> {
             }
             run::run(&settings, *once, output).await
         }
+        Command::Serve => serve::run(&settings(&args)?).await,
+        Command::Token { action } => token::run(&settings(&args)?, action, output).await,
         Command::Check => check::run(&args.config, output).await,
         Command::Plan { apply } => plan::run(&settings(&args)?, *apply, output).await,
         Command::Topics { action } => topics::run(&settings(&args)?, action.as_ref(), output).await,

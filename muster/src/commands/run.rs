@@ -31,6 +31,13 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
     let mut process = Process::open(settings).await?;
     let stop = stop_on_signals()?;
     let serving = api::serve(settings.http, &process.runtime, metrics, stop.clone()).await?;
+    let export = match &settings.export {
+        // One pass is for whoever started it.
+        Some(export) if !once => {
+            Some(super::serve::start(settings, export, process.runtime.operations.clone(), stop.clone()).await?)
+        }
+        _ => None,
+    };
     let contact = match &process.embedded {
         Some(log) => {
             let socket = settings.folder.join("muster.sock");
@@ -62,6 +69,9 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
     stop.cancel();
     if let Some(contact) = contact {
         contact.await.context("the local socket's task")??;
+    }
+    if let Some(export) = export {
+        export.ended.await.context("the export's task")?;
     }
     // Whoever still reads an answer has had the time.
     if let Ok(served) = tokio::time::timeout(HTTP_STOPS_WITHIN, serving).await {

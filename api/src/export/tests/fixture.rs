@@ -139,6 +139,7 @@ impl Site {
             days: Days::Rolling,
             max_depth: DAYS,
             datasets,
+            history: Vec::new(),
         };
         assert_eq!(self.store.publish(&manifest).await.unwrap(), Published::Ours);
         manifest

@@ -46,6 +46,11 @@ fn defaults_are_what_the_comments_say() {
     assert_eq!(said.rejects, silent.rejects);
     assert_eq!(said.processors, silent.processors);
     assert_eq!(said.sinks[0].limits, silent.sinks[0].limits);
+    let export = said.export.as_ref().unwrap();
+    assert_eq!(export.listen, "127.0.0.1:8081".parse().unwrap());
+    let default = api::export::ExportOptions { url: export.options.url.clone(), ..Default::default() };
+    assert_eq!(format!("{:?}", export.options), format!("{default:?}"));
+    assert!(silent.export.is_none() && silent.snapshots.is_none());
     let history = |settings: &Settings| match &settings.operations.history {
         HistorySettings::Postgres { options, .. } => {
             (settings.operations.keep, options.schema.clone(), options.connect_timeout, options.statement_timeout)
@@ -129,7 +134,7 @@ fn without(text: &str, names: &[&str]) -> String {
 fn in_general(path: &str) -> String {
     let mut parts: Vec<String> = path.split('.').map(str::to_owned).collect();
     for at in 1..parts.len() {
-        if matches!(parts[at - 1].as_str(), "sources" | "sinks" | "feeds" | "tables" | "datasets") {
+        if matches!(parts[at - 1].as_str(), "sources" | "sinks" | "feeds" | "tables" | "datasets" | "resources") {
             parts[at] = "NAME".into();
         }
     }

@@ -82,6 +82,17 @@ const ALL: &[Wrong] = &[
         "keys that a file has no use for",
         &[("postgres://muster@postgres:5432/register", "sqlite:///register.sqlite")],
     ),
+    // The export.
+    wrong("an export without snapshots", &[("[http]", "[export]\npepper = { env = 'A' }\n[http]")]),
+    wrong(
+        "an export without a secret and with resources that can't be",
+        &[(
+            "[http]",
+            "[snapshots.store.local]\npath = '/snapshots'\n[export]\nlisten = 'here'\nmin_rate_over = '0s'\n\
+             without_snapshot = 'empty'\n[export.resources.'a/b']\n[export.resources.employees]\nscope = 'a b'\n[http]",
+        )],
+    ),
+    wrong("snapshots in two places", &[("[http]", "[snapshots.store.local]\npath = '/a'\n[snapshots.store.s3]\n[http]")]),
     // The mapping.
     wrong("a table without a name", &[("table = \"ien_users\"\n", "")]),
     wrong("the same table twice", &[("table = \"ien_ha_pcn\"", "table = \"ien_users\"")]),
