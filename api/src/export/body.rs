@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt};
 use pipeline::snapshot::splice::Stretch;
 use pipeline::snapshot::{Coding, Manifest, Store, StoreError};
+use tokio::task::JoinHandle;
 
 use super::audit::Entry;
 use super::buffers::Buffers;
@@ -22,6 +23,9 @@ use super::transform::{Decode, Lines};
 /// So many files are kept open for an answer, so that what it is made of stays readable when its generation is pruned. An answer
 /// that is joined from more opens the others when it comes to them.
 const OPEN_FILES: usize = 4;
+
+/// So much is decompressed at once: others wait for this thread, too.
+const MOST_DECODED: usize = 64 * 1024;
 
 /// A piece of an answer that is to be read.
 enum Piece {
@@ -143,7 +147,7 @@ impl Reading {
     async fn raw(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some((decode, from)) = &mut self.decoding {
-                let mut to = Vec::with_capacity(self.buffers.room());
+                let mut to = Vec::with_capacity(self.buffers.room().min(MOST_DECODED));
                 let taken = decode.run(from, &mut to)?;
                 *from = from.slice(taken..);
                 if !to.is_empty() {
@@ -153,17 +157,18 @@ impl Reading {
                     continue;
                 }
             }
-            if let Some(reader) = &mut self.reader {
+            if let Some(reader) = self.reader.take() {
                 match reader.read(&self.store, &self.buffers).await? {
-                    Some(bytes) => match &mut self.decoding {
-                        Some((_, from)) if from.is_empty() => {
-                            *from = bytes;
-                            continue;
+                    Some((bytes, reader)) => {
+                        self.reader = Some(reader);
+                        match &mut self.decoding {
+                            Some((_, from)) if from.is_empty() => *from = bytes,
+                            Some(_) => return Err(broken("a list can't be decompressed")),
+                            None => return Ok(Some(bytes)),
                         }
-                        Some(_) => return Err(broken("a list can't be decompressed")),
-                        None => return Ok(Some(bytes)),
-                    },
-                    None => (self.reader, self.decoding) = (None, None),
+                        continue;
+                    }
+                    None => self.decoding = None,
                 }
             }
             match self.pieces.pop_front() {
@@ -182,54 +187,100 @@ impl Reading {
 
 /// Reads part of an object.
 struct Reader {
-    path: Path,
-    /// Of a local store; others are asked for each piece.
-    file: Option<File>,
+    /// What hasn't been asked for yet.
     range: Range<u64>,
+    from: From,
+}
+
+enum From {
+    /// A local store's file, opened once.
+    File(File),
+    /// A store that is asked for each piece. Where memory is plentiful, for the next one while one is being sent.
+    Store { path: Path, ahead: Option<Ahead> },
+}
+
+/// A piece that is being fetched. Nobody needs it when this is dropped.
+struct Ahead(JoinHandle<object_store::Result<Bytes>>);
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Reader {
     async fn open(store: &Store, path: Path, file: Option<File>, range: Range<u64>) -> io::Result<Self> {
-        let mut file = file;
-        if file.is_none() {
-            let options = GetOptions { head: true, ..GetOptions::default() };
-            if let GetResultPayload::File(found, _) = store.objects().get_opts(&path, options).await?.payload {
-                file = Some(found);
-            }
+        if let Some(file) = file {
+            return Ok(Self { range, from: From::File(file) });
         }
-        Ok(Self { path, file, range })
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let from = match store.objects().get_opts(&path, options).await?.payload {
+            GetResultPayload::File(file, _) => From::File(file),
+            GetResultPayload::Stream(_) => From::Store { path, ahead: None },
+        };
+        Ok(Self { range, from })
     }
 
     /// The next bytes, as many as there is room for; `None`: that was all.
-    async fn read(&mut self, store: &Store, buffers: &Arc<Buffers>) -> io::Result<Option<Bytes>> {
-        let left = self.range.end - self.range.start;
-        let size = left.min(buffers.room() as u64);
-        if size == 0 {
-            return Ok(None);
-        }
-        let bytes = match self.file.take() {
-            Some(file) => {
-                let start = self.range.start;
-                let (file, bytes) = tokio::task::spawn_blocking(move || read_at(file, start, size)).await??;
-                self.file = Some(file);
-                buffers.hold(bytes)
+    async fn read(self, store: &Store, buffers: &Arc<Buffers>) -> io::Result<Option<(Bytes, Self)>> {
+        let Self { mut range, from } = self;
+        match from {
+            From::File(file) => {
+                let next = next(&mut range, buffers);
+                if next.is_empty() {
+                    return Ok(None);
+                }
+                let size = next.end - next.start;
+                let (file, bytes) = tokio::task::spawn_blocking(move || read_at(file, next)).await??;
+                if bytes.len() as u64 != size {
+                    return Err(broken("an object ends too early"));
+                }
+                Ok(Some((buffers.hold(bytes), Self { range, from: From::File(file) })))
             }
-            None => {
-                let range = self.range.start..self.range.start + size;
-                buffers.hold(store.objects().get_range(&self.path, range).await?)
+            From::Store { path, ahead } => {
+                let fetch = |range: &mut Range<u64>| {
+                    let next = next(range, buffers);
+                    (!next.is_empty()).then(|| Ahead(tokio::spawn(fetch(store, &path, next, Arc::clone(buffers)))))
+                };
+                let Some(mut present) = ahead.or_else(|| fetch(&mut range)) else { return Ok(None) };
+                let bytes = (&mut present.0).await??;
+                let ahead = if buffers.plenty() { fetch(&mut range) } else { None };
+                Ok(Some((bytes, Self { range, from: From::Store { path, ahead } })))
             }
-        };
-        if bytes.len() as u64 != size {
-            return Err(broken("an object ends too early"));
         }
-        self.range.start += size;
-        Ok(Some(bytes))
     }
 }
 
-fn read_at(mut file: File, start: u64, size: u64) -> io::Result<(File, Vec<u8>)> {
+/// Takes from a range as much as there is room for.
+fn next(range: &mut Range<u64>, buffers: &Buffers) -> Range<u64> {
+    let end = range.end.min(range.start + buffers.room() as u64);
+    let next = range.start..end;
+    range.start = end;
+    next
+}
+
+fn fetch(
+    store: &Store,
+    path: &Path,
+    range: Range<u64>,
+    buffers: Arc<Buffers>,
+) -> impl Future<Output = object_store::Result<Bytes>> + use<> {
+    let (objects, path) = (Arc::clone(store.objects()), path.clone());
+    async move {
+        let bytes = objects.get_range(&path, range.clone()).await?;
+        // Stores answer what there is of a range.
+        if bytes.len() as u64 != range.end - range.start {
+            let source = broken("an object ends too early").into();
+            return Err(object_store::Error::Generic { store: "snapshots", source });
+        }
+        Ok(buffers.hold(bytes))
+    }
+}
+
+fn read_at(mut file: File, range: Range<u64>) -> io::Result<(File, Vec<u8>)> {
+    let size = range.end - range.start;
     let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(io::Error::other)?);
-    file.seek(SeekFrom::Start(start))?;
+    file.seek(SeekFrom::Start(range.start))?;
     (&mut file).take(size).read_to_end(&mut bytes)?;
     Ok((file, bytes))
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 /// Larger pieces don't get faster.
 const LARGEST: usize = 512 * 1024;
 
-/// Every piece may be so large, however little is left; an answer holds two of them at most.
+/// Every piece may be so large, however little is left; a connection gathers three of them at most.
 const SMALLEST: usize = 8 * 1024;
 
 /// One answer takes at most this part of what is left.
@@ -32,6 +32,11 @@ impl Buffers {
     pub(super) fn room(&self) -> usize {
         let left = self.most.saturating_sub(self.held.load(Ordering::Relaxed));
         (left / PART).clamp(SMALLEST, LARGEST)
+    }
+
+    /// Whether an answer may hold more than it is sending.
+    pub(super) fn plenty(&self) -> bool {
+        self.room() == LARGEST
     }
 
     /// The bytes, counted for as long as somebody holds them.

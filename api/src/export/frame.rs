@@ -56,7 +56,9 @@ impl Ids {
 /// Around every request.
 pub(super) async fn frame(State(export): State<Arc<Export>>, mut request: Request, next: Next) -> Response {
     let id = export.ids.of(request.headers());
-    let url = format!("{}{}", base(&export, request.headers()), request.uri().path());
+    let path = request.uri().path();
+    let path = if path.len() > LONGEST_ADDRESS { "" } else { path };
+    let url = format!("{}{path}", base(&export, request.headers()));
     let asked = Asked { id, url: url.into() };
     let method = request.method().clone();
     let checked = check(&export, &mut request);
