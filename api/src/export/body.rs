@@ -16,7 +16,7 @@ use pipeline::snapshot::{Coding, Manifest, Store, StoreError};
 use tokio::task::JoinHandle;
 
 use super::audit::Entry;
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Room};
 use super::plan::Plan;
 use super::transform::{Decode, Lines};
 
@@ -126,7 +126,7 @@ impl Reading {
     async fn piece(&mut self) -> io::Result<Option<Bytes>> {
         while let Some(bytes) = self.raw().await? {
             let bytes = match &mut self.lines {
-                Some(lines) => self.buffers.hold(lines.run(&bytes)),
+                Some(lines) => self.buffers.room(bytes.len()).hold(lines.run(&bytes)),
                 None => bytes,
             };
             if bytes.is_empty() {
@@ -147,11 +147,12 @@ impl Reading {
     async fn raw(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some((decode, from)) = &mut self.decoding {
-                let mut to = Vec::with_capacity(self.buffers.room().min(MOST_DECODED));
+                let room = self.buffers.room(MOST_DECODED);
+                let mut to = Vec::with_capacity(room.size());
                 let taken = decode.run(from, &mut to)?;
                 *from = from.slice(taken..);
                 if !to.is_empty() {
-                    return Ok(Some(self.buffers.hold(to)));
+                    return Ok(Some(room.hold(to)));
                 }
                 if taken > 0 {
                     continue;
@@ -226,21 +227,25 @@ impl Reader {
         let Self { mut range, from } = self;
         match from {
             From::File(file) => {
-                let next = next(&mut range, buffers);
+                let (next, room) = next(&mut range, buffers);
                 if next.is_empty() {
                     return Ok(None);
                 }
                 let size = next.end - next.start;
-                let (file, bytes) = tokio::task::spawn_blocking(move || read_at(file, next)).await??;
+                // By this thread, which will also let go of it: each thread of the pool would keep some memory for itself.
+                let bytes = Vec::with_capacity(room.size());
+                let turn = buffers.turn().await;
+                let (file, bytes) = tokio::task::spawn_blocking(move || read_at(file, next, bytes)).await??;
+                drop(turn);
                 if bytes.len() as u64 != size {
                     return Err(broken("an object ends too early"));
                 }
-                Ok(Some((buffers.hold(bytes), Self { range, from: From::File(file) })))
+                Ok(Some((room.hold(bytes), Self { range, from: From::File(file) })))
             }
             From::Store { path, ahead } => {
                 let fetch = |range: &mut Range<u64>| {
-                    let next = next(range, buffers);
-                    (!next.is_empty()).then(|| Ahead(tokio::spawn(fetch(store, &path, next, Arc::clone(buffers)))))
+                    let (next, room) = next(range, buffers);
+                    (!next.is_empty()).then(|| Ahead(tokio::spawn(fetch(store, &path, next, room))))
                 };
                 let Some(mut present) = ahead.or_else(|| fetch(&mut range)) else { return Ok(None) };
                 let bytes = (&mut present.0).await??;
@@ -252,18 +257,20 @@ impl Reader {
 }
 
 /// Takes from a range as much as there is room for.
-fn next(range: &mut Range<u64>, buffers: &Buffers) -> Range<u64> {
-    let end = range.end.min(range.start + buffers.room() as u64);
+fn next(range: &mut Range<u64>, buffers: &Arc<Buffers>) -> (Range<u64>, Room) {
+    let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let room = buffers.room(left);
+    let end = range.start + room.size() as u64;
     let next = range.start..end;
     range.start = end;
-    next
+    (next, room)
 }
 
 fn fetch(
     store: &Store,
     path: &Path,
     range: Range<u64>,
-    buffers: Arc<Buffers>,
+    room: Room,
 ) -> impl Future<Output = object_store::Result<Bytes>> + use<> {
     let (objects, path) = (Arc::clone(store.objects()), path.clone());
     async move {
@@ -273,13 +280,12 @@ fn fetch(
             let source = broken("an object ends too early").into();
             return Err(object_store::Error::Generic { store: "snapshots", source });
         }
-        Ok(buffers.hold(bytes))
+        Ok(room.hold(bytes))
     }
 }
 
-fn read_at(mut file: File, range: Range<u64>) -> io::Result<(File, Vec<u8>)> {
+fn read_at(mut file: File, range: Range<u64>, mut bytes: Vec<u8>) -> io::Result<(File, Vec<u8>)> {
     let size = range.end - range.start;
-    let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(io::Error::other)?);
     file.seek(SeekFrom::Start(range.start))?;
     (&mut file).take(size).read_to_end(&mut bytes)?;
     Ok((file, bytes))

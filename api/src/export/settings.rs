@@ -44,7 +44,7 @@ impl Default for ExportOptions {
             grace: Duration::from_secs(60),
             limits: LimitSettings::default(),
             connections: ConnectionSettings::default(),
-            buffers: 24 << 20,
+            buffers: 16 << 20,
         }
     }
 }
