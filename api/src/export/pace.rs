@@ -66,6 +66,11 @@ impl<S> Paced<S> {
 
     /// Of a write that the client has no room for: waits, or gives up.
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let begins = self.waiting.is_none() && self.waited.is_zero();
+        if begins {
+            // What went into the systems' buffers before says nothing of the client.
+            self.taken = 0;
+        }
         loop {
             let left = self.settings.over.saturating_sub(self.waited);
             let waiting = self.waiting.get_or_insert_with(|| {
@@ -171,6 +176,17 @@ mod tests {
         assert!(was_slow && after < Duration::from_secs(70), "{after:?}");
         let (after, was_slow) = read(120).await;
         assert!(!was_slow && after > Duration::from_secs(700), "{after:?}");
+    }
+
+    /// Breaks when what was taken before the first wait counts.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_systems_buffers_took_at_once_does_not_count() {
+        let (ours, _theirs) = duplex(1_000_000);
+        let connection = Arc::new(Connection::default());
+        let mut paced = Paced::new(ours, RULE, Arc::clone(&connection));
+        let began = Instant::now();
+        paced.write_all(&vec![7; 2_000_000]).await.unwrap_err();
+        assert!(connection.was_slow() && began.elapsed() < Duration::from_secs(61), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
