@@ -95,7 +95,7 @@ pub struct ExportRecord {
 impl Operations {
     /// Notes that an export begins, now or when the database is back.
     pub async fn begin_export(&self, export: &ExportStart) {
-        or_kept!(self, |_kept| {});
+        or_kept!(self, |kept| kept.keeps_no_exports());
         let statement = Statement::new(
             "insert into exports (id, token, label, resource, depth, form, coding, generation, expected, began, request) \
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict (id) do nothing",
@@ -116,7 +116,7 @@ impl Operations {
 
     /// Notes how an export ended, now or when the database is back.
     pub async fn end_export(&self, id: &str, ended: DateTime<Utc>, bytes: u64, end: ExportEnd) {
-        or_kept!(self, |_kept| {});
+        or_kept!(self, |kept| kept.keeps_no_exports());
         let statement = Statement::new("update exports set ended = $1, bytes = $2, status = $3 where id = $4")
             .bind(ended)
             .bind(stored(bytes))
