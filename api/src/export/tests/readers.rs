@@ -171,7 +171,7 @@ async fn an_object_that_was_changed_under_its_manifest_is_never_a_short_answer()
     try_ask(&instance.router, get(EMPLOYEES, &key)).await.err().unwrap();
 }
 
-/// Breaks when `answer::draft` takes the manifest a second time from `current`.
+/// Breaks when the plan is drawn up from a manifest that is taken from `current` a second time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_publications_are_never_mixed_by_whoever_reads_meanwhile() {
     const PUBLICATIONS: u64 = 50;
