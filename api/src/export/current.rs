@@ -3,16 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use pipeline::snapshot::{Manifest, Store, StoreError};
+use pipeline::snapshot::{Manifest, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often a newer one is looked for: one small read where there is none.
+/// How often a newer one is looked for: two small requests where there is none.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// How often all generations are listed: the store may have begun anew, or have gone on by more than it keeps while it
-/// couldn't be reached.
-const LIST_EVERY: Duration = Duration::from_secs(60);
 
 /// Nobody has looked for so long: a request looks itself.
 const STALE: Duration = Duration::from_secs(5);
@@ -34,7 +30,6 @@ pub(super) struct Current {
 struct Looked {
     tried: Option<Instant>,
     succeeded: Option<Instant>,
-    listed: Option<Instant>,
     failing: bool,
 }
 
@@ -81,20 +76,13 @@ impl Current {
     /// Looks for a newer one.
     pub(super) async fn look(&self) {
         let _turn = self.turn.lock().await;
-        let list = {
-            let mut looked = self.looked();
-            looked.tried = Some(Instant::now());
-            looked.listed.is_none_or(|at| at.elapsed() > LIST_EVERY)
-        };
-        let found = self.newer(list).await;
+        self.looked().tried = Some(Instant::now());
+        let known = self.known();
+        let found = self.store.latest(known.as_deref()).await;
         let mut looked = self.looked();
         match found {
             Ok(newer) => {
-                let now = Instant::now();
-                looked.succeeded = Some(now);
-                if list {
-                    looked.listed = Some(now);
-                }
+                looked.succeeded = Some(Instant::now());
                 if std::mem::take(&mut looked.failing) {
                     tracing::info!("the store of the snapshots is back");
                 }
@@ -109,16 +97,6 @@ impl Current {
             }
             Err(_) => {}
         }
-    }
-
-    async fn newer(&self, list: bool) -> Result<Option<Manifest>, StoreError> {
-        let known = self.known();
-        let newer = self.store.latest(known.as_deref()).await?;
-        if newer.is_some() || !list {
-            return Ok(newer);
-        }
-        let Some(latest) = self.store.latest(None).await? else { return Ok(None) };
-        Ok(Some(latest).filter(|latest| known.as_deref() != Some(latest)))
     }
 
     fn known(&self) -> Option<Arc<Manifest>> {
