@@ -16,6 +16,9 @@ const STALE: Duration = Duration::from_secs(5);
 /// For so long at most.
 const LOOKING: Duration = Duration::from_secs(2);
 
+/// A store that hasn't answered for so long is away, and the process isn't ready.
+const SILENT: Duration = Duration::from_secs(30);
+
 /// Follows the store.
 #[derive(Debug)]
 pub(super) struct Current {
@@ -54,12 +57,9 @@ impl Current {
         self.known()
     }
 
-    /// Since when the store hasn't answered; `None`: it has, a moment ago.
-    pub(super) fn silent_for(&self) -> Option<Duration> {
-        match self.looked().succeeded {
-            Some(at) => Some(at.elapsed()).filter(|silent| *silent > STALE + EVERY),
-            None => Some(Duration::MAX),
-        }
+    /// Whether the store hasn't answered for a while.
+    pub(super) fn is_silent(&self) -> bool {
+        self.looked().succeeded.is_none_or(|at| at.elapsed() > SILENT)
     }
 
     /// Looks every now and then, until told to stop.

@@ -108,7 +108,7 @@ impl Watch {
         if !self.0.tokens.hold() {
             reasons.push("the operations database is away: keys can't be checked".to_owned());
         }
-        if self.0.current.silent_for().is_some() {
+        if self.0.current.is_silent() {
             reasons.push("the store of the snapshots doesn't answer".to_owned());
         }
         reasons
