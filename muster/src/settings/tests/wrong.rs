@@ -92,7 +92,10 @@ const ALL: &[Wrong] = &[
              without_snapshot = 'empty'\n[export.resources.'a/b']\n[export.resources.employees]\nscope = 'a b'\n[http]",
         )],
     ),
-    wrong("snapshots in two places", &[("[http]", "[snapshots.store.local]\npath = '/a'\n[snapshots.store.s3]\n[http]")]),
+    wrong(
+        "snapshots in two places",
+        &[("[http]", "[snapshots.store.local]\npath = '/a'\n[snapshots.store.s3]\n[http]")],
+    ),
     // The mapping.
     wrong("a table without a name", &[("table = \"ien_users\"\n", "")]),
     wrong("the same table twice", &[("table = \"ien_ha_pcn\"", "table = \"ien_users\"")]),
