@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use crate::{
     decode::values,
     key::Key,
     malformed::Malformed,
-    schema::Schema,
+    schema::{Schema, SchemaError},
     time::{Date, LocalTimestamp, Timestamp},
     value::Value,
 };
@@ -69,7 +71,7 @@ static STATES: [(&str, Spread); 7] = [
 ];
 
 /// One topic. All topics are compacted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Topic {
     /// As in `ats.applicant`.
     pub name: String,
@@ -84,8 +86,25 @@ pub struct Topic {
     spread: Spread,
 }
 
+/// What a configuration says of a topic that isn't built in: one that a table is followed into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableTopic {
+    /// As in `prm.employee`.
+    pub name: String,
+    /// The system, as in `prm`.
+    pub system: String,
+    /// The entity, as in `employee`.
+    pub entity: String,
+    /// The fields that make up the key, in order.
+    pub key_fields: Vec<String>,
+    /// How many leading key fields form the partition key.
+    pub group_fields: usize,
+    /// One partition always, whatever the log's default.
+    pub one_partition: bool,
+}
+
 /// What the values of a topic are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TopicKind {
     /// Entities in Avro.
     Entity(EntityTopic),
@@ -94,7 +113,7 @@ pub enum TopicKind {
 }
 
 /// What only topics of entities have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EntityTopic {
     /// The system the entity belongs to, as in `ats`.
     pub system: String,
@@ -104,8 +123,11 @@ pub struct EntityTopic {
     pub key_fields: Vec<String>,
     /// How many leading key fields form the partition key.
     pub group_fields: usize,
-    /// The current schema of the values.
+    /// The current schema of the values. Of a [`generated`](Self::generated) one, until its table has been looked at, an
+    /// outline that has the key's fields alone, as text.
     pub schema: Arc<Schema>,
+    /// The schema isn't released with the program: whoever reads the table makes it, and grows it.
+    pub generated: bool,
 }
 
 /// How a topic is spread over partitions.
@@ -125,7 +147,7 @@ pub enum Profile {
 }
 
 /// All topics.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Catalogue {
     topics: Vec<Arc<Topic>>,
 }
@@ -144,6 +166,21 @@ pub fn catalogue() -> &'static Catalogue {
 }
 
 impl Catalogue {
+    /// This catalogue with other topics beside; of two with one name, the earlier one stays.
+    #[must_use]
+    pub fn with(&self, more: impl IntoIterator<Item = Topic>) -> Catalogue {
+        let (mut topics, states): (Vec<_>, Vec<_>) =
+            self.topics.iter().cloned().partition(|topic| topic.entity().is_some());
+        for topic in more {
+            let taken = topics.iter().chain(&states).any(|other| other.name == topic.name);
+            if !taken {
+                topics.push(Arc::new(topic));
+            }
+        }
+        topics.extend(states);
+        Catalogue { topics }
+    }
+
     /// A topic by its name.
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
         self.topics.iter().find(|topic| topic.name == name)
@@ -165,7 +202,49 @@ impl Catalogue {
     }
 }
 
+impl TableTopic {
+    /// The full name of the schema's record, as in `muster.prm.employee`: another one for each topic, so that schemas of
+    /// two topics never share an id.
+    pub fn schema_name(&self) -> String {
+        let beside = self.name.strip_prefix(&self.system).and_then(|rest| rest.strip_prefix('.'));
+        let name = beside.filter(|rest| !rest.is_empty()).unwrap_or(&self.name);
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        format!("muster.{}.{}", self.system, name.chars().map(plain).collect::<String>())
+    }
+}
+
 impl Topic {
+    /// The topic of a table, with an outline of its schema. Fails when the names can't be Avro's.
+    pub fn of_table(of: TableTopic) -> Result<Topic, SchemaError> {
+        let fields: Vec<_> = of.key_fields.iter().map(|name| json!({ "name": name, "type": "string" })).collect();
+        let outline = json!({
+            "type": "record",
+            "name": of.schema_name(),
+            "doc": "An outline: its table hasn't been looked at.",
+            "fields": fields,
+        });
+        let entity = EntityTopic {
+            system: of.system,
+            entity: of.entity,
+            key_fields: of.key_fields,
+            group_fields: of.group_fields,
+            schema: Arc::new(Schema::parse(&outline.to_string())?),
+            generated: true,
+        };
+        let spread = if of.one_partition { Spread::One } else { Spread::Default };
+        Ok(topic(of.name, TopicKind::Entity(entity), spread))
+    }
+
+    /// The same topic with values of this schema. A state topic has none, and stays as it is.
+    #[must_use]
+    pub fn with_schema(&self, schema: Arc<Schema>) -> Topic {
+        let mut topic = self.clone();
+        if let TopicKind::Entity(entity) = &mut topic.kind {
+            entity.schema = schema;
+        }
+        topic
+    }
+
     /// What only topics of entities have.
     pub fn entity(&self) -> Option<&EntityTopic> {
         match &self.kind {
@@ -262,6 +341,7 @@ fn entity_topic(entry: &Entry) -> Topic {
         key_fields: entry.key_fields.iter().map(|field| (*field).to_owned()).collect(),
         group_fields: entry.group_fields,
         schema,
+        generated: false,
     };
     topic(name, TopicKind::Entity(entity), entry.spread)
 }

@@ -135,7 +135,7 @@ impl<'a> Cursor<'a> {
             Kind::Long => Value::Long(self.long()?),
             Kind::Float => Value::Float(f32::from_le_bytes(self.array()?)),
             Kind::Double => Value::Double(f64::from_le_bytes(self.array()?)),
-            Kind::String => Value::String(self.string()?),
+            Kind::String | Kind::Json => Value::String(self.string()?),
             Kind::Bytes => Value::Bytes(self.bytes()?),
             Kind::Uuid => Value::String(self.uuid()?),
             Kind::Date => {

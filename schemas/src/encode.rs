@@ -144,7 +144,7 @@ impl Encoder {
             // A value that a float can't hold exactly is rounded, as every reader of JSON does.
             Kind::Float => self.out.extend_from_slice(&(float(json)? as f32).to_le_bytes()),
             Kind::Double => self.out.extend_from_slice(&float(json)?.to_le_bytes()),
-            Kind::String | Kind::Uuid => self.bytes(json.as_str()?.as_bytes()),
+            Kind::String | Kind::Uuid | Kind::Json => self.bytes(json.as_str()?.as_bytes()),
             Kind::Bytes | Kind::Decimal { .. } if raw => {
                 let bytes: Result<Vec<u8>, _> = json.as_str()?.chars().map(u8::try_from).collect();
                 self.bytes(&bytes.ok()?);
@@ -238,6 +238,7 @@ fn expectation(kind: &Kind, nullable: bool) -> String {
         Kind::Long => "a whole number of 64 bits".to_owned(),
         Kind::Float | Kind::Double => "a number".to_owned(),
         Kind::String => "text".to_owned(),
+        Kind::Json => "JSON as text".to_owned(),
         Kind::Bytes => "bytes as hexadecimal text".to_owned(),
         Kind::Uuid => "a uuid such as 0d6bcfe1-fb00-45cb-a9c6-c6a53da12e62".to_owned(),
         Kind::Date => "a date such as 2023-01-31".to_owned(),

@@ -2,7 +2,8 @@
 //!
 //! A [`Schema`] is parsed once into a flat plan; everything that touches message bytes walks that plan: [`check`] and
 //! [`values`] decode without trust, [`content_hash`] fingerprints, [`to_json`] and [`from_json`] serve people,
-//! [`from_avro`] and [`to_avro`] serve Rust structs, [`Reader`] resolves older and newer writers.
+//! [`from_avro`] and [`to_avro`] serve Rust structs, [`raw`] those that know each column's type beforehand, [`Reader`]
+//! resolves older and newer writers.
 
 mod catalogue;
 pub mod compatibility;
@@ -14,6 +15,7 @@ mod json;
 mod key;
 mod malformed;
 mod partition;
+pub mod raw;
 mod reader;
 pub mod records;
 mod registry;
@@ -23,7 +25,7 @@ mod typed;
 mod value;
 pub mod wire;
 
-pub use catalogue::{Catalogue, EntityTopic, Profile, Topic, TopicKind, catalogue};
+pub use catalogue::{Catalogue, EntityTopic, Profile, TableTopic, Topic, TopicKind, catalogue};
 pub use decode::{check, values};
 pub use hash::{ContentHash, ParseContentHashError, content_hash};
 pub use json::{JsonProblem, from_json, to_json};

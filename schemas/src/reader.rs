@@ -86,8 +86,8 @@ fn place_of(name: &str, reader: &Record) -> Option<usize> {
 
 fn how(written: &Kind, wanted: &Kind, path: &str) -> Result<How, SchemaError> {
     use Kind::{
-        Array, Bytes, Decimal, Double, Enum, Float, Int, LocalTimestampMicros, LocalTimestampMillis, Long, Map, String,
-        TimestampMicros, TimestampMillis, Uuid,
+        Array, Bytes, Decimal, Double, Enum, Float, Int, Json, LocalTimestampMicros, LocalTimestampMillis, Long, Map,
+        String, TimestampMicros, TimestampMillis, Uuid,
     };
     let readable = match (written, wanted) {
         (Kind::Record(written), Kind::Record(wanted)) => {
@@ -107,6 +107,8 @@ fn how(written: &Kind, wanted: &Kind, path: &str) -> Result<How, SchemaError> {
         | (String, Bytes | Uuid)
         | (Uuid, String | Bytes)
         | (Bytes, String)
+        | (String, Json)
+        | (Json, String)
         | (TimestampMillis, TimestampMicros)
         | (TimestampMicros, TimestampMillis)
         | (LocalTimestampMillis, LocalTimestampMicros)

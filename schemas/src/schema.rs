@@ -84,12 +84,18 @@ pub enum Kind {
     String,
     Bytes,
     Uuid,
+    /// Text that holds one JSON value (`string` with `"logicalType": "json"`, which is Muster's own). Whoever writes it
+    /// has seen to that; codecs take it for text.
+    Json,
     Date,
     TimestampMillis,
     TimestampMicros,
     LocalTimestampMillis,
     LocalTimestampMicros,
-    Decimal { precision: u32, scale: u32 },
+    Decimal {
+        precision: u32,
+        scale: u32,
+    },
     Enum(Vec<String>),
     Array(Box<Item>),
     Map(Box<Item>),
@@ -222,6 +228,7 @@ impl fmt::Display for Kind {
             Kind::String => "string",
             Kind::Bytes => "bytes",
             Kind::Uuid => "uuid",
+            Kind::Json => "json",
             Kind::Date => "date",
             Kind::TimestampMillis => "timestamp-millis",
             Kind::TimestampMicros => "timestamp-micros",

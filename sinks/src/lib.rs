@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pipeline::config::{Problem, SecretRef, Section};
 use pipeline::sink::{Sink, SinkError};
-use schemas::Topic;
+use schemas::{Catalogue, Topic};
 
 pub mod snapshot;
 pub mod sql;
@@ -81,9 +81,9 @@ impl SinkSettings {
     }
 
     /// What only a comparison with the topics' schemas shows, with the places.
-    pub fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self, catalogue: &Catalogue) -> Vec<Problem> {
         match self {
-            Self::Sql(settings) => settings.problems(schemas::catalogue()),
+            Self::Sql(settings) => settings.problems(catalogue),
         }
     }
 
@@ -106,12 +106,13 @@ impl SinkSettings {
         &self,
         name: &str,
         env: &dyn Fn(&str) -> Option<String>,
+        catalogue: &Catalogue,
         partitions: &dyn Fn(&Topic) -> u32,
     ) -> Result<Built, SinkSetupError> {
         let named = self.topics();
         let is_named = |topic: &&Arc<Topic>| named.contains(&topic.name.as_str());
-        let topics = schemas::catalogue().topics().iter().filter(is_named).map(Arc::clone).collect();
-        let Target::Sql(sink) = self.target(name, env, partitions)?;
+        let topics = catalogue.topics().iter().filter(is_named).map(Arc::clone).collect();
+        let Target::Sql(sink) = self.target(name, env, catalogue, partitions)?;
         Ok(Built { sink: Arc::new(*sink), topics })
     }
 
@@ -120,12 +121,13 @@ impl SinkSettings {
         &self,
         name: &str,
         env: &dyn Fn(&str) -> Option<String>,
+        catalogue: &Catalogue,
         partitions: &dyn Fn(&Topic) -> u32,
     ) -> Result<Target, SinkSetupError> {
         match self {
             Self::Sql(settings) => {
                 let config = settings.resolve(env).map_err(SinkSetupError::Secret)?;
-                let sink = sql::SqlSink::new(name, &config, schemas::catalogue(), partitions);
+                let sink = sql::SqlSink::new(name, &config, catalogue, partitions);
                 Ok(Target::Sql(Box::new(sink.map_err(SinkSetupError::Mapping)?)))
             }
         }

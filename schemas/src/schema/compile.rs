@@ -232,6 +232,7 @@ impl Compiler {
 fn with_logical_type(base: Kind, logical: &str, object: &Map<String, Json>, path: &str) -> Result<Kind, SchemaError> {
     Ok(match (base, logical) {
         (Kind::String, "uuid") => Kind::Uuid,
+        (Kind::String, "json") => Kind::Json,
         (Kind::Int, "date") => Kind::Date,
         (Kind::Long, "timestamp-millis") => Kind::TimestampMillis,
         (Kind::Long, "timestamp-micros") => Kind::TimestampMicros,

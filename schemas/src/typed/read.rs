@@ -160,7 +160,7 @@ impl<'de> Deserializer<'de> for ValueReader<'_, 'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        if !matches!(self.kind, Kind::Enum(_) | Kind::String | Kind::Uuid) {
+        if !matches!(self.kind, Kind::Enum(_) | Kind::String | Kind::Uuid | Kind::Json) {
             return self.deserialize_any(visitor);
         }
         let start = self.input.cursor.at();

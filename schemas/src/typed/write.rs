@@ -149,7 +149,7 @@ impl<'a> Serializer for ValueWriter<'a> {
 
     fn serialize_str(mut self, text: &str) -> Result<(), Fault> {
         match self.kind {
-            Kind::String => {
+            Kind::String | Kind::Json => {
                 self.begin();
                 put_bytes(self.out, text.as_bytes());
                 Ok(())

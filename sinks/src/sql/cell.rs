@@ -51,7 +51,7 @@ impl Shape {
             Kind::TimestampMillis | Kind::TimestampMicros => Self::Timestamp,
             Kind::LocalTimestampMillis | Kind::LocalTimestampMicros => Self::LocalTimestamp,
             Kind::Decimal { precision, scale } => Self::Decimal { precision: *precision, scale: *scale },
-            Kind::Array(_) | Kind::Map(_) | Kind::Record(_) => Self::Json,
+            Kind::Json | Kind::Array(_) | Kind::Map(_) | Kind::Record(_) => Self::Json,
         }
     }
 }

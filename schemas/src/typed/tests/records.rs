@@ -30,7 +30,7 @@ fn any_value(kind: &Kind, null_branch: Option<u8>) -> BoxedStrategy<Avro> {
         Kind::Boolean => any::<bool>().prop_map(Avro::Boolean).boxed(),
         Kind::Int => any::<i32>().prop_map(Avro::Int).boxed(),
         Kind::Long => any::<i64>().prop_map(Avro::Long).boxed(),
-        Kind::String => any::<String>().prop_map(Avro::String).boxed(),
+        Kind::String | Kind::Json => any::<String>().prop_map(Avro::String).boxed(),
         Kind::Uuid => any::<u128>().prop_map(|bits| Avro::Uuid(Uuid::from_u128(bits))).boxed(),
         Kind::Date => DAY_RANGE.prop_map(Avro::Date).boxed(),
         Kind::TimestampMicros => MICRO_RANGE.prop_map(Avro::TimestampMicros).boxed(),
