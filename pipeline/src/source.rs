@@ -1,9 +1,11 @@
 //! What a source is: one feed of a system that is read from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+use schemas::{Key, Schema};
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
@@ -55,6 +57,10 @@ pub struct Page {
     /// Every change up to this moment, in the source's time, has now been read. `None` at the end of a pass over
     /// everything means that the source can't vouch for it: nothing is taken for absent.
     pub complete_to: Option<DateTime<Utc>>,
+    /// For a pass over everything that doesn't bring every record, because the source has compared: the keys that it has
+    /// found gone, all those of the pass on its last page. What isn't named is there. `None`: the pass brings every record
+    /// there is, and what it doesn't bring is absent.
+    pub gone: Option<Vec<Key>>,
 }
 
 /// Why a system couldn't be read. Named by what the runner does.
@@ -69,6 +75,14 @@ pub enum SourceError {
         reason: String,
         /// How long it asked us to wait.
         retry_after: Option<Duration>,
+    },
+    /// The system's records have got another shape: ask for the [`Source::schema`] again, then for the same page. No failure.
+    #[error("{system} has changed: {reason}")]
+    Evolved {
+        /// Whose system.
+        system: String,
+        /// What has changed.
+        reason: String,
     },
     /// A person must act.
     #[error("{system} refused: {reason} ({hint})")]
@@ -88,6 +102,20 @@ pub trait Source: Send {
     /// The next page after `after`, in the source's own order; the first page of a new pass where `after` is the end
     /// of one. The same page may be asked for again at any time.
     async fn read(&mut self, ask: &Ask, after: Option<&Position>) -> Result<Page, SourceError>;
+
+    /// The schema that bodies will be written with, from now until a read says that it has
+    /// [evolved](SourceError::Evolved); `None`: the catalogue's. `announced`: what the topic's values were written with so
+    /// far, oldest first; the schema must be compatible with all of them. Asked before the first read.
+    async fn schema(&mut self, announced: &[Arc<Schema>]) -> Result<Option<Arc<Schema>>, SourceError> {
+        let _ = announced;
+        Ok(None)
+    }
+
+    /// Whether a pass over everything may bring only what differs from the one before. Where everything must be stated
+    /// again, such a source is asked without a position.
+    fn compares(&self) -> bool {
+        false
+    }
 
     /// Decodes one record as the system gives it, for the replay of a dead letter.
     fn decode(&self, raw: &[u8]) -> Result<Change, Reject>;

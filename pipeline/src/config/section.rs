@@ -1,5 +1,6 @@
 //! One table of the file, read key by key. Called by every component's `config.rs`; see [`super`] for how that looks.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ pub struct Section<'d> {
     pub(super) document: &'d Document<'d>,
     table: &'d DeTable<'d>,
     place: Place,
-    asked: RefCell<Vec<&'static str>>,
+    asked: RefCell<Vec<Cow<'static, str>>>,
     missing: RefCell<Vec<(&'static str, Problem)>>,
     closed: bool,
 }
@@ -192,10 +193,15 @@ impl<'d> Section<'d> {
         Self { document, table, place, asked: RefCell::default(), missing: RefCell::default(), closed: false }
     }
 
-    pub(super) fn look_up(&self, key: &'static str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
+    pub(super) fn look_up(
+        &self,
+        key: impl Into<Cow<'static, str>>,
+    ) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
+        let key = key.into();
+        self.document.asked(self.path_of(&key));
+        let found = self.find(&key);
         self.asked.borrow_mut().push(key);
-        self.document.asked(self.path_of(key));
-        self.find(key)
+        found
     }
 
     fn find(&self, key: &str) -> Option<(&'d Spanned<DeString<'d>>, &'d Spanned<DeValue<'d>>)> {
@@ -241,21 +247,22 @@ impl Drop for Section<'_> {
         let asked = self.asked.take();
         let mut missing = self.missing.take();
         if !self.closed {
-            for (name, value) in self.table.iter().filter(|(name, _)| !asked.contains(&name.get_ref().as_ref())) {
+            for (name, value) in self.table.iter().filter(|(name, _)| !asked.contains(name.get_ref())) {
                 let what = if value.get_ref().is_table() { "unknown section" } else { "unknown key" };
                 let absent = || missing.iter().map(|(key, _)| *key);
-                let free = asked.iter().copied().filter(|key| !self.has(key));
+                let all = || asked.iter().map(|key| &**key);
+                let free = all().filter(|key| !self.has(key));
                 let mut problem = self.place_of(name).problem(what);
                 problem.nearest = super::nearest(name.get_ref(), absent())
                     .or_else(|| super::nearest(name.get_ref(), free))
-                    .or_else(|| super::nearest(name.get_ref(), asked.iter().copied()));
+                    .or_else(|| super::nearest(name.get_ref(), all()));
                 match &problem.nearest {
                     Some(nearest) => missing.retain(|(key, _)| key != nearest),
                     None => {
                         let mut known = asked.clone();
                         known.sort_unstable();
                         known.dedup();
-                        problem = problem.expected(alternatives(known.iter().map(|key| (*key).to_owned())));
+                        problem = problem.expected(alternatives(known.iter().map(|key| key.to_string())));
                     }
                 }
                 self.document.report(problem);

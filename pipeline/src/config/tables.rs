@@ -13,6 +13,12 @@ impl<'d> Section<'d> {
         self.table_at(self.place_of(name), value)
     }
 
+    /// The table under a key that the configuration itself has made a name of; otherwise as [`Self::section`].
+    pub fn section_of(&self, key: &str) -> Option<Section<'d>> {
+        let (name, value) = self.look_up(key.to_owned())?;
+        self.table_at(self.place_of(name), value)
+    }
+
     /// The table under this key; a missing one is a problem.
     pub fn required_section(&self, key: &'static str) -> Option<Section<'d>> {
         let section = self.section(key);

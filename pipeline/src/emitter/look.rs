@@ -115,10 +115,22 @@ impl Emitter {
         let known = released
             .filter_map(|released| Schema::parse(released.text).ok())
             .any(|s| s.canonical() == schema.canonical());
-        if known || self.schema.canonical() == schema.canonical() {
+        let outgrown = self.topic.entity().is_some_and(|entity| entity.generated) && has_all_of(&self.schema, &schema);
+        if known || outgrown || self.schema.canonical() == schema.canonical() {
             Ok(())
         } else {
             Err(EmitError::NewerSchema { topic: self.name.to_string(), id: id.0 })
         }
     }
+}
+
+/// Whether every field of an earlier schema is in the one that was made from it.
+fn has_all_of(present: &Schema, earlier: &Schema) -> bool {
+    let is_there = |field: &schemas::Field| {
+        let same = |(_, now): (usize, &schemas::Field)| {
+            now.kind.to_string() == field.kind.to_string() && now.nullable == field.nullable
+        };
+        present.field(&field.name).is_some_and(same)
+    };
+    present.name() == earlier.name() && earlier.fields().iter().all(is_there)
 }

@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use schemas::{ContentHash, Key};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,12 @@ use crate::log::Offset;
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
 /// The number of the last complete pass in which a key was there.
 const SEEN: TableDefinition<&str, u64> = TableDefinition::new("seen");
+/// Keys that are gone for comparisons: the number of the complete comparison that said so first, and of the last one, or
+/// [`NOT_BROUGHT`].
+const GONE: TableDefinition<&str, (u64, u64)> = TableDefinition::new("gone");
+/// A pass that brings every record hasn't brought the key. Comparisons don't name it: they don't know of it. It is gone
+/// until a record of it comes.
+const NOT_BROUGHT: u64 = u64::MAX;
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Keys whose right record isn't the last one: they are to be healed.
 const ILL: TableDefinition<&str, ()> = TableDefinition::new("ill");
@@ -104,6 +110,9 @@ struct Meta {
     live: u64,
     /// Complete passes over everything.
     passes: u64,
+    /// Complete comparisons: passes over everything that bring only what differs.
+    #[serde(default)]
+    comparisons: u64,
     /// When it was saved last, in ms since 1970.
     saved_ms: i64,
 }
@@ -152,6 +161,7 @@ impl Memory {
             writer: Epoch(-1),
             live: 0,
             passes: 0,
+            comparisons: 0,
             saved_ms: now_ms,
         };
         let mut memory = Self { name: name.to_owned(), db: Arc::new(db), meta: fresh, unsaved: 0 };
@@ -316,10 +326,11 @@ impl Memory {
     }
 
     fn look_for_absent(&mut self) -> Result<Vec<Key>, MemoryError> {
-        let pass = self.meta.passes + 1;
+        let (pass, comparisons) = (self.meta.passes + 1, self.meta.comparisons);
         self.meta.passes = pass;
         let mut absent = Vec::new();
         let mut unknown = Vec::new();
+        let mut not_brought = Vec::new();
         let mut after: Option<Key> = None;
         loop {
             let page = self.keys(after.as_ref(), 4096)?;
@@ -327,6 +338,9 @@ impl Memory {
             after = Some(last.clone());
             let seen = self.seen(&page)?;
             for ((key, _), seen) in page.into_iter().zip(seen) {
+                if seen.is_none_or(|seen| seen < pass) {
+                    not_brought.push(key.clone());
+                }
                 match seen {
                     Some(seen) if seen + 2 <= pass => absent.push(key),
                     Some(_) => {}
@@ -340,9 +354,68 @@ impl Memory {
             for key in &unknown {
                 seen.insert(key.as_str(), pass - 1)?;
             }
+            txn.delete_table(GONE)?;
+            let mut gone = txn.open_table(GONE)?;
+            for key in &not_brought {
+                gone.insert(key.as_str(), (comparisons, NOT_BROUGHT))?;
+            }
             Ok(())
         })?;
         self.save_now(self.meta.saved_ms)?;
+        Ok(absent)
+    }
+
+    /// Records of these keys have come, whatever was asked: they aren't gone.
+    pub fn back(&mut self, keys: &[Key]) -> Result<(), MemoryError> {
+        let none_is_gone = || -> Result<bool, redb::Error> { Ok(self.db.begin_read()?.open_table(GONE)?.is_empty()?) };
+        if none_is_gone().map_err(|source| self.failed(source))? {
+            return Ok(());
+        }
+        self.writing(|txn| {
+            let mut gone = txn.open_table(GONE)?;
+            for key in keys {
+                gone.remove(key.as_str())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a complete comparison, which has found these keys gone, and no others that it knows of. Answers the keys that
+    /// were gone before, too: for the comparison before it, or for a pass that brought every record.
+    pub fn complete_comparison(&mut self, found_gone: &[Key]) -> Result<Vec<Key>, MemoryError> {
+        let pass = self.meta.comparisons + 1;
+        let mut absent = Vec::new();
+        self.writing(|txn| {
+            let keys = txn.open_table(KEYS)?;
+            let is_live = |key: &str| -> Result<bool, redb::Error> {
+                let known = keys.get(key)?.and_then(|row| Known::from_bytes(row.value()));
+                Ok(known.is_some_and(|known| known.hash.is_some()))
+            };
+            let mut gone = txn.open_table(GONE)?;
+            for key in found_gone {
+                let before = gone.get(key.as_str())?.map(|row| row.value());
+                let (first, last) = before.unwrap_or((pass, pass));
+                let last = if last == NOT_BROUGHT { last } else { pass };
+                gone.insert(key.as_str(), (first, last))?;
+            }
+            // What was found gone and isn't any more has come back.
+            gone.retain(|_, (_, last)| last == pass || last == NOT_BROUGHT)?;
+            let mut deleted = Vec::new();
+            for row in gone.iter()? {
+                let (key, first) = row.map(|(key, row)| (key.value().to_owned(), row.value().0))?;
+                match is_live(&key)? {
+                    true if first < pass => absent.push(Key::from(key)),
+                    true => {}
+                    false => deleted.push(key),
+                }
+            }
+            for key in deleted {
+                gone.remove(key.as_str())?;
+            }
+            Ok(())
+        })?;
+        self.meta.comparisons = pass;
+        blocking::run(|| self.save_now(self.meta.saved_ms))?;
         Ok(absent)
     }
 
@@ -424,7 +497,9 @@ impl Memory {
         txn.delete_table(KEYS)?;
         txn.delete_table(SEEN)?;
         txn.delete_table(ILL)?;
+        txn.delete_table(GONE)?;
         txn.delete_table(META)?;
+        txn.open_table(GONE)?;
         txn.open_table(KEYS)?;
         txn.open_table(SEEN)?;
         txn.open_table(ILL)?;
@@ -495,6 +570,7 @@ fn open_whole(place: &Place, file: &str, cache_bytes: usize) -> Result<(Database
     txn.open_table(KEYS)?;
     txn.open_table(SEEN)?;
     txn.open_table(ILL)?;
+    txn.open_table(GONE)?;
     txn.open_table(REJECTED)?;
     txn.commit()?;
     Ok((db, saved))
@@ -550,6 +626,32 @@ mod tests {
         assert!(memory.complete_pass().unwrap().is_empty());
         memory.mark_seen(&[key("ada")]).unwrap();
         assert_eq!(memory.complete_pass().unwrap(), [key("grace")]);
+    }
+
+    #[test]
+    fn a_key_is_gone_after_two_comparisons_in_a_row_that_say_so() {
+        let mut memory = open(None, "a");
+        memory.put(&[(key("ada"), known(1)), (key("grace"), known(2))], Offset(2), true).unwrap();
+        assert!(memory.complete_comparison(&[key("ada"), key("nobody")]).unwrap().is_empty());
+        assert!(memory.complete_comparison(&[]).unwrap().is_empty(), "it was back");
+        assert!(memory.complete_comparison(&[key("ada")]).unwrap().is_empty(), "for the first time again");
+        assert_eq!(memory.complete_comparison(&[key("ada")]).unwrap(), [key("ada")]);
+    }
+
+    #[test]
+    fn a_key_that_a_whole_pass_did_not_bring_is_gone_with_the_next_comparison_unless_it_came_back() {
+        let mut memory = open(None, "a");
+        let all = [(key("ada"), known(1)), (key("grace"), known(2)), (key("jean"), known(3))];
+        memory.put(&all, Offset(3), true).unwrap();
+        memory.mark_seen(&[key("ada")]).unwrap();
+        assert!(memory.complete_pass().unwrap().is_empty());
+        memory.back(&[key("jean")]).unwrap();
+        assert_eq!(memory.complete_comparison(&[]).unwrap(), [key("grace")]);
+        // As long as nobody deletes it.
+        assert_eq!(memory.complete_comparison(&[]).unwrap(), [key("grace")]);
+        memory.mark_seen(&[key("ada"), key("grace")]).unwrap();
+        memory.complete_pass().unwrap();
+        assert_eq!(memory.complete_comparison(&[]).unwrap(), [key("jean")]);
     }
 
     #[test]

@@ -163,6 +163,16 @@ impl Emitter {
         Ok(Self { component, topic, name, partitions, schema, schema_id, group_fields, context, owned, forgotten: 0 })
     }
 
+    /// Goes on with another schema of the same topic, which must be compatible with the one before: what is known of
+    /// the keys stays.
+    pub async fn evolve(&mut self, schema: Arc<Schema>) -> Result<(), EmitError> {
+        let own_name = self.context.log.own_name(&self.name);
+        self.schema_id = self.context.state.schemas.id_for_writing(&own_name, &schema).await?;
+        self.topic = Arc::new(self.topic.with_schema(Arc::clone(&schema)));
+        self.schema = schema;
+        Ok(())
+    }
+
     /// The topic it writes.
     pub fn topic(&self) -> &Arc<Topic> {
         &self.topic

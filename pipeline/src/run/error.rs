@@ -99,6 +99,8 @@ impl RunError {
             Self::Emit(EmitError::Memory(_)) | Self::Operations(_) | Self::Letters(LetterError::Operations(_)) => {
                 Some(Kind::Unavailable)
             }
+            // The next pass asks for the schema first.
+            Self::Source(SourceError::Evolved { .. }) => Some(Kind::Contended),
             Self::Source(SourceError::Refused { .. })
             | Self::Job(JobError::Refused { .. } | JobError::State(_))
             | Self::Sink(SinkError::Refused { .. } | SinkError::Rejected(_))

@@ -60,6 +60,28 @@ impl SchemaStore {
         Ok(found.and_then(|(id, _)| id.parse().ok()).map(SchemaId))
     }
 
+    /// The schemas that a topic's values were announced with, oldest first. The topic is named as the log names it
+    /// ([`crate::log::Log::own_name`]).
+    pub async fn announced(&self, topic: &str) -> Result<Vec<Arc<Schema>>, StateError> {
+        // Somebody else may have written the topic a moment ago.
+        self.table.settled().await?;
+        let subject = format!("{topic}-value");
+        let mut found = Vec::new();
+        for (id, text) in self.table.list::<Text>("")? {
+            if text.subject == subject {
+                found.push((self.table.written_at(&id), text.schema));
+            }
+        }
+        found.sort_by_key(|(at, _)| *at);
+        found.iter().map(|(_, text)| Ok(Arc::new(Schema::parse(text)?))).collect()
+    }
+
+    /// The schema that was announced last for a topic: what its newest values are written with. The topic is named as
+    /// the log names it ([`crate::log::Log::own_name`]). `None`: nothing was written yet.
+    pub async fn current(&self, topic: &str) -> Result<Option<Arc<Schema>>, StateError> {
+        Ok(self.announced(topic).await?.pop())
+    }
+
     /// The schema with this id. An id that neither the log nor the registry knows is an error of the message that
     /// names it ([`StateError::UnknownSchema`]); while the registry can't be asked, the caller waits.
     pub async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>, StateError> {

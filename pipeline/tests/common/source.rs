@@ -145,6 +145,7 @@ impl Source for Script {
             end,
             captured: now,
             complete_to: end.then_some(now),
+            gone: None,
         })
     }
 

@@ -191,6 +191,7 @@ impl Source for FeedOf {
             end,
             captured: now,
             complete_to: (end && vouched).then_some(now),
+            gone: None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The loop of a system that is read from: its feeds, one after the other, when they are due or asked for.
 
 mod compare;
+mod opening;
 mod pass;
 mod replay;
 
@@ -12,6 +13,7 @@ use chrono::{DateTime, Utc};
 use schemas::Topic;
 use tokio_util::sync::CancellationToken;
 
+use self::opening::{Feeds, announced};
 pub use self::pass::PassReport;
 use super::repair::repair;
 use super::{Account, Mode, RunError, Runtime, Work, supervise};
@@ -80,6 +82,8 @@ struct Working<'a> {
     refused: Option<RunError>,
     /// Keys have lost their right record: everything must be stated again.
     restate: bool,
+    /// That is under way.
+    restating: bool,
 }
 
 /// A feed that isn't read for a while.
@@ -127,28 +131,17 @@ impl Work for SystemWork<'_> {
         let name = self.system.name.as_str();
         // The former owner's letters are ours to settle now.
         runtime.letters.try_catch_up().await;
-        let mut working = Vec::with_capacity(self.system.feeds.len());
+        let mut feeds = Feeds::default();
         for (feed, account) in self.system.feeds.iter_mut().zip(self.accounts.iter_mut()) {
-            let mut emitter = Emitter::open(runtime.emitter_context(), feed.name(), Arc::clone(&feed.topic)).await?;
-            let all: Vec<u32> = (0..emitter.partitions()).collect();
-            emitter.own(&all).await?;
-            working.push(Working {
-                system: name,
-                feed,
-                emitter,
-                account,
-                put_off: None,
-                refused: None,
-                restate: false,
-            });
+            feeds.open(name, feed, account, runtime).await?;
         }
         runtime.health.progressed(name, runtime.clock.now());
         let ended = match mode {
-            Mode::Once => once(name, &mut working, runtime, stop).await,
-            Mode::Asked => answer_requests(name, &mut working, runtime, stop).await,
-            Mode::Follow => follow(name, &mut working, runtime, stop).await,
+            Mode::Once => once(name, &mut feeds, runtime, stop).await,
+            Mode::Asked => answer_requests(name, &mut feeds, runtime, stop).await,
+            Mode::Follow => follow(name, &mut feeds, runtime, stop).await,
         };
-        for work in &mut working {
+        for work in &mut feeds.working {
             work.emitter.save_all()?;
             work.account.write(runtime, true).await?;
         }
@@ -156,18 +149,18 @@ impl Work for SystemWork<'_> {
     }
 }
 
-async fn once(
-    system: &str,
-    working: &mut [Working<'_>],
+async fn once<'a>(
+    system: &'a str,
+    feeds: &mut Feeds<'a>,
     runtime: &Runtime,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    answer_requests(system, working, runtime, stop).await?;
+    answer_requests(system, feeds, runtime, stop).await?;
     if runtime.paused(system) {
         return Ok(());
     }
-    let mut failed = None;
-    for work in working.iter_mut() {
+    let mut failed = feeds.left_out();
+    for work in &mut feeds.working {
         if stop.is_cancelled() {
             return Ok(());
         }
@@ -196,16 +189,16 @@ async fn once(
     failed.map_or(Ok(()), Err)
 }
 
-async fn follow(
-    system: &str,
-    working: &mut [Working<'_>],
+async fn follow<'a>(
+    system: &'a str,
+    feeds: &mut Feeds<'a>,
     runtime: &Runtime,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     let mut requests = runtime.state.requests.changes();
     while !stop.is_cancelled() {
         requests.catch_up();
-        answer_requests(system, working, runtime, stop).await?;
+        answer_requests(system, feeds, runtime, stop).await?;
         if runtime.paused(system) {
             tokio::select! {
                 biased;
@@ -214,6 +207,8 @@ async fn follow(
             }
             continue;
         }
+        let left_out = feeds.left_out();
+        let working = &mut feeds.working;
         let now = runtime.clock.now();
         let mut wait = LOOK_EVERY;
         for work in working.iter_mut() {
@@ -230,8 +225,14 @@ async fn follow(
         {
             return Err(refused);
         }
-        match working.iter().find_map(|work| work.put_off.as_ref()) {
-            Some(put_off) => runtime.health.waiting(system, &put_off.reason, runtime.clock.now()),
+        if working.is_empty()
+            && let Some(refused) = left_out
+        {
+            return Err(refused);
+        }
+        let reason = working.iter().find_map(|work| work.put_off.as_ref()).map(|put_off| put_off.reason.clone());
+        match reason.or(left_out.as_ref().map(ToString::to_string)) {
+            Some(reason) => runtime.health.waiting(system, &reason, runtime.clock.now()),
             None => runtime.health.progressed(system, runtime.clock.now()),
         }
         if wait.is_zero() {
@@ -319,17 +320,17 @@ fn next_run(schedule: &Schedule, last: Option<DateTime<Utc>>, now: DateTime<Utc>
 }
 
 /// Does what was asked of the system or one of its feeds, each request once.
-async fn answer_requests(
-    system: &str,
-    working: &mut [Working<'_>],
+async fn answer_requests<'a>(
+    system: &'a str,
+    feeds: &mut Feeds<'a>,
     runtime: &Runtime,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let names: Vec<String> = working.iter().map(|work| work.feed.name().to_owned()).collect();
+    let names = feeds.names();
     let mine = |target: &str| target == system || names.iter().any(|name| name == target);
     for request in runtime.state.requests.open(mine)? {
-        let mut done = Vec::new();
-        for work in working.iter_mut() {
+        let mut done = feeds.try_again(system, &request.target, runtime).await?;
+        for work in &mut feeds.working {
             if request.target == system || request.target == work.feed.name() {
                 match work.act(&request, runtime, stop).await {
                     Ok(Some(answer)) => done.push(answer),

@@ -1,5 +1,6 @@
 //! One pass of a feed: page after page, each appended before its position is saved.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use chrono::{DateTime, Utc};
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
 
-use super::{Vanished, Working};
+use super::{Vanished, Working, announced};
 use crate::change::{Asked, Change, Incarnation};
 use crate::emitter::Stamp;
 use crate::ledger::Counts;
@@ -25,6 +26,9 @@ const DELETES_AT_ONCE: usize = 1_000;
 
 /// A run that can't get on ends after this, so that its audit says so and other feeds get their turn; the next one goes on.
 const RUN_BUDGET: Budget = Budget { failures: Some(6), time: Some(Duration::from_secs(60)) };
+
+/// A system whose records change their shape more often than this while one page is read is left for the next run.
+const MOST_SHAPES: u32 = 5;
 
 /// What a pass came to.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +67,8 @@ pub(super) struct Pass<'a> {
     started: DateTime<Utc>,
     saved: Option<SavedPosition>,
     incarnations: Vec<Incarnation>,
+    /// It begins at the beginning, wherever the feed has got to.
+    anew: bool,
     /// Everything since the pass began was seen by this process, and every record had a key.
     complete: bool,
     report: PassReport,
@@ -79,6 +85,7 @@ impl<'a> Pass<'a> {
             started: runtime.clock.now(),
             saved: None,
             incarnations: Vec::new(),
+            anew: true,
             complete: false,
             report: PassReport::default(),
             runtime,
@@ -95,6 +102,7 @@ impl Working<'_> {
         stop: &CancellationToken,
     ) -> Result<PassReport, RunError> {
         let mut pass = self.begin(ask, runtime)?;
+        self.restating |= pass.anew;
         let window = match &pass.ask {
             Ask::Window { from, to, .. } => Some((*from, *to)),
             Ask::Changes | Ask::Everything => None,
@@ -110,7 +118,7 @@ impl Working<'_> {
             Ok(()) => pass.report.withheld.clone().map_or(RunOutcome::Success, RunOutcome::Failed),
         };
         if pass.ask == Ask::Everything && outcome == RunOutcome::Success {
-            self.restate = false;
+            (self.restate, self.restating) = (false, false);
             self.emitter.restated(&self.emitter.owned()).await?;
         }
         let report = &pass.report;
@@ -151,7 +159,9 @@ impl Working<'_> {
                 (ask, asked, Some(saved))
             }
         };
-        let resumed = saved.as_ref().is_some_and(|saved| saved.under_way.is_some());
+        // What only differs wouldn't bring back what was lost.
+        let anew = ask == Ask::Everything && self.restate && !self.restating && self.feed.source.compares();
+        let resumed = !anew && saved.as_ref().is_some_and(|saved| saved.under_way.is_some());
         Ok(Pass {
             run: uuid::Uuid::new_v4().to_string().into(),
             complete: ask == Ask::Everything && !resumed,
@@ -160,6 +170,7 @@ impl Working<'_> {
             started: runtime.clock.now(),
             saved,
             incarnations,
+            anew,
             report: PassReport::default(),
             runtime,
         })
@@ -168,17 +179,19 @@ impl Working<'_> {
     async fn read_pages(&mut self, pass: &mut Pass<'_>, stop: &CancellationToken) -> Result<(), RunError> {
         let runtime = pass.runtime;
         let moves_position = !matches!(pass.ask, Ask::Window { .. });
-        let mut position = if moves_position { pass.saved.as_ref().map(|saved| saved.position.clone()) } else { None };
+        let goes_on = moves_position && !pass.anew;
+        let mut position = if goes_on { pass.saved.as_ref().map(|saved| saved.position.clone()) } else { None };
         loop {
             let Some(page) = self.read_page(pass, position.as_ref(), stop).await? else {
                 // Told to stop: the pass is taken up here next time.
                 return Ok(());
             };
             let (next, end, complete_to) = (page.next.clone(), page.end, page.complete_to);
+            let gone = page.gone.clone();
             self.deliver(pass, page).await?;
             // A source that can't vouch for its pass (a list came empty, rows never came to rest) claims nothing.
             if end && pass.complete && complete_to.is_some() {
-                self.reconcile(pass).await?;
+                self.reconcile(pass, gone).await?;
             }
             runtime.state.incarnations.reached_all(&self.emitter.reached()).await?;
             if moves_position {
@@ -208,6 +221,7 @@ impl Working<'_> {
     ) -> Result<Option<Page>, RunError> {
         let runtime = pass.runtime;
         let mut retries = Retry::new(run_policy(&runtime.retry), fastrand::u64(..));
+        let mut evolved = 0;
         loop {
             let read = tokio::select! {
                 biased;
@@ -218,7 +232,16 @@ impl Working<'_> {
                 Ok(page) => return Ok(Some(page)),
                 Err(error) => error,
             };
-            let SourceError::Unavailable { retry_after, .. } = &error else { return Err(error.into()) };
+            let retry_after = match &error {
+                SourceError::Unavailable { retry_after, .. } => retry_after,
+                SourceError::Evolved { reason, .. } if evolved < MOST_SHAPES => {
+                    evolved += 1;
+                    tracing::info!(source = self.feed.name(), reason, "going on with another schema");
+                    self.evolve(runtime).await?;
+                    continue;
+                }
+                SourceError::Evolved { .. } | SourceError::Refused { .. } => return Err(error.into()),
+            };
             let failure = Failure { kind: Kind::Unavailable, retry_after: *retry_after };
             match retries.failed(&failure, runtime.clock.now()) {
                 Action::Stop { .. } => return Err(error.into()),
@@ -238,15 +261,24 @@ impl Working<'_> {
         }
     }
 
+    /// Goes on with the schema that the source's records have now.
+    async fn evolve(&mut self, runtime: &Runtime) -> Result<(), RunError> {
+        let announced = announced(&self.feed.topic, runtime).await?;
+        if let Some(schema) = self.feed.source.schema(&announced).await? {
+            self.emitter.evolve(schema).await?;
+        }
+        Ok(())
+    }
+
     /// Appends a page's changes and writes its rejects to the dead letters.
     async fn deliver(&mut self, pass: &mut Pass<'_>, page: Page) -> Result<(), RunError> {
         let keyless = page.rejects.iter().any(|reject| reject.key.is_none());
         pass.complete &= !keyless;
-        if pass.ask == Ask::Everything {
-            let present =
-                page.changes.iter().map(Change::key).chain(page.rejects.iter().filter_map(|r| r.key.as_ref()));
-            self.mark_seen(present.cloned().collect())?;
-        }
+        let rejected = page.rejects.iter().filter_map(|reject| reject.key.as_ref());
+        let present: Vec<Key> = page.changes.iter().map(Change::key).chain(rejected).cloned().collect();
+        // A pass that brings every record says what is absent; others only what is there.
+        let lists_all = pass.ask == Ask::Everything && page.gone.is_none();
+        self.mark_seen(present, lists_all)?;
         let read: Vec<Key> = page.changes.iter().map(|change| change.key().clone()).collect();
         let stamp = Stamp { captured: page.captured, asked: pass.asked, run: Arc::clone(&pass.run) };
         let emitted = self.emitter.emit(page.changes, &stamp).await?;
@@ -294,27 +326,41 @@ impl Working<'_> {
         Ok((rejected, rejects.len() as u64 - rejected))
     }
 
-    fn mark_seen(&mut self, keys: Vec<Key>) -> Result<(), RunError> {
-        let mut by_partition: std::collections::BTreeMap<u32, Vec<Key>> = std::collections::BTreeMap::new();
+    fn by_partition(&self, keys: Vec<Key>) -> BTreeMap<u32, Vec<Key>> {
+        let mut by_partition: BTreeMap<u32, Vec<Key>> = BTreeMap::new();
         for key in keys {
             by_partition.entry(self.emitter.partition_of(&key)).or_default().push(key);
         }
-        for (partition, keys) in by_partition {
+        by_partition
+    }
+
+    fn mark_seen(&mut self, keys: Vec<Key>, lists_all: bool) -> Result<(), RunError> {
+        if !lists_all && !self.feed.source.compares() {
+            return Ok(());
+        }
+        for (partition, keys) in self.by_partition(keys) {
             if let Some(memory) = self.emitter.memory(partition) {
-                memory.mark_seen(&keys).map_err(crate::emitter::EmitError::from)?;
+                let marked = if lists_all { memory.mark_seen(&keys) } else { memory.back(&keys) };
+                marked.map_err(crate::emitter::EmitError::from)?;
             }
         }
         Ok(())
     }
 
-    /// After a complete pass over everything: what was absent from it and from the one before has gone.
-    async fn reconcile(&mut self, pass: &mut Pass<'_>) -> Result<(), RunError> {
+    /// After a complete pass over everything: what was absent from it and from the one before has gone. `gone`: what a
+    /// source that compares has found gone.
+    async fn reconcile(&mut self, pass: &mut Pass<'_>, gone: Option<Vec<Key>>) -> Result<(), RunError> {
+        let gone = gone.map(|gone| self.by_partition(gone));
         let mut absent = Vec::new();
         let mut known = 0;
         for partition in self.emitter.owned() {
             if let Some(memory) = self.emitter.memory(partition) {
                 known += memory.live();
-                absent.extend(memory.complete_pass().map_err(crate::emitter::EmitError::from)?);
+                let of_partition = match &gone {
+                    None => memory.complete_pass(),
+                    Some(gone) => memory.complete_comparison(gone.get(&partition).map_or(&[][..], Vec::as_slice)),
+                };
+                absent.extend(of_partition.map_err(crate::emitter::EmitError::from)?);
             }
         }
         pass.report.vanished = absent.len() as u64;
