@@ -4,21 +4,24 @@
 //! a commented section in `docker/muster.toml`, a scenario in `tests/`.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use pipeline::clock::Clock;
 use pipeline::config::{Problem, SecretRef, Section};
 use pipeline::source::{Source, SourceError};
+use schemas::{Schema, Topic};
 
 pub mod ats;
+pub mod tables;
 
 /// One feed of a system, as it is wired: where its records go and what reads them.
 pub struct Feed {
     /// The feed's name within its system, as in `applicants`.
-    pub name: &'static str,
+    pub name: String,
     /// The topic its records go to.
-    pub topic: &'static str,
+    pub topic: String,
     /// What reads it.
     pub source: Box<dyn Source>,
 }
@@ -33,7 +36,7 @@ impl fmt::Debug for Feed {
 #[derive(Debug)]
 pub struct Probe {
     /// The feed's name within its system.
-    pub feed: &'static str,
+    pub feed: String,
     /// What it has shown.
     pub outcome: Result<Probed, SourceError>,
 }
@@ -49,11 +52,26 @@ pub struct Probed {
     pub ahead: Option<TimeDelta>,
 }
 
+/// What a feed whose records say themselves what they are would write.
+#[derive(Debug)]
+pub struct SchemaPlan {
+    /// The feed's name within its system.
+    pub feed: String,
+    /// The topic its records go to.
+    pub topic: String,
+    /// What they would be written with; fails where it doesn't fit what the topic holds.
+    pub schema: Result<Arc<Schema>, SourceError>,
+    /// How many schemas the topic was written with so far; it fits them all.
+    pub announced: usize,
+}
+
 /// The systems that can be read from, as a configuration names them.
 #[derive(Debug, Clone)]
 pub enum SourceSettings {
     /// `from.ats`
     Ats(ats::AtsSettings),
+    /// `from.tables`
+    Tables(tables::TablesSettings),
 }
 
 /// Why a source can't be set up. A person must act.
@@ -65,32 +83,41 @@ pub enum SourceSetupError {
     /// An ATS.
     #[error(transparent)]
     Ats(#[from] ats::AtsError),
+    /// A database.
+    #[error(transparent)]
+    Tables(#[from] SourceError),
 }
 
 impl SourceSettings {
     /// Reads `from.<system>` of a source's section.
     pub fn read(section: &Section<'_>) -> Option<Self> {
-        section.tagged("from", &["ats"]).map(|(_, section)| Self::Ats(ats::AtsSettings::read(&section)))
-    }
-
-    /// The system, as its topics name it.
-    pub fn system(&self) -> &'static str {
-        match self {
-            Self::Ats(_) => "ats",
-        }
+        section.tagged("from", &["ats", "tables"]).map(|(system, section)| match system {
+            "ats" => Self::Ats(ats::AtsSettings::read(&section)),
+            _ => Self::Tables(tables::TablesSettings::read(&section)),
+        })
     }
 
     /// The names of the system's feeds.
-    pub fn feed_names(&self) -> Vec<&'static str> {
+    pub fn feed_names(&self) -> Vec<String> {
         match self {
-            Self::Ats(_) => ats::AtsFeed::ALL.map(ats::AtsFeed::name).into(),
+            Self::Ats(_) => ats::AtsFeed::ALL.map(|feed| feed.name().to_owned()).into(),
+            Self::Tables(settings) => settings.tables().iter().map(|table| table.entity.clone()).collect(),
         }
     }
 
-    /// The topics that the feeds write.
-    pub fn topics(&self) -> Vec<&'static str> {
+    /// The topics that the feeds write, in the order of their names in [`Self::feed_names`].
+    pub fn topics(&self) -> Vec<String> {
         match self {
-            Self::Ats(_) => ats::AtsFeed::ALL.map(ats::AtsFeed::topic).into(),
+            Self::Ats(_) => ats::AtsFeed::ALL.map(|feed| feed.topic().to_owned()).into(),
+            Self::Tables(settings) => settings.tables().iter().map(|table| table.topic.name.clone()).collect(),
+        }
+    }
+
+    /// Those of the topics that aren't in the catalogue built into the program.
+    pub fn own_topics(&self) -> Vec<Topic> {
+        match self {
+            Self::Ats(_) => Vec::new(),
+            Self::Tables(settings) => settings.topics(),
         }
     }
 
@@ -98,6 +125,7 @@ impl SourceSettings {
     pub fn secrets(&self) -> Vec<&SecretRef> {
         match self {
             Self::Ats(settings) => settings.secrets().into(),
+            Self::Tables(settings) => settings.secrets().collect(),
         }
     }
 
@@ -112,19 +140,46 @@ impl SourceSettings {
                 let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
                 Ok(ats::probe(&config, clock).await?)
             }
+            Self::Tables(settings) => {
+                let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
+                Ok(tables::probe(config, &clock).await?)
+            }
         }
     }
 
-    /// The system's feeds, in the order in which they are read. `env` looks up a variable of the environment.
+    /// What the feeds would write whose schemas aren't the catalogue's. `announced`: what a topic was written with so
+    /// far, oldest first.
+    pub async fn schema_plans(
+        &self,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+        announced: &(dyn Fn(&str) -> Vec<Arc<Schema>> + Sync),
+        clock: Arc<dyn Clock>,
+    ) -> Result<Vec<SchemaPlan>, SourceSetupError> {
+        match self {
+            Self::Ats(_) => Ok(Vec::new()),
+            Self::Tables(settings) => {
+                let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
+                Ok(tables::plans(config, announced, &clock).await?)
+            }
+        }
+    }
+
+    /// The system's feeds, in the order in which they are read. `env` looks up a variable of the environment; in
+    /// `folder` they may keep what can be lost.
     pub fn feeds(
         &self,
         env: &dyn Fn(&str) -> Option<String>,
+        folder: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Vec<Feed>, SourceSetupError> {
         match self {
             Self::Ats(settings) => {
                 let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
                 Ok(ats::sources(config, clock)?)
+            }
+            Self::Tables(settings) => {
+                let config = settings.resolve(env).map_err(SourceSetupError::Secret)?;
+                Ok(tables::sources(config, folder, &clock)?)
             }
         }
     }

@@ -116,5 +116,7 @@ pub fn sources(config: AtsConfig, clock: Arc<dyn Clock>) -> Result<Vec<Feed>, At
             feed => Box::new(masters::Master::new(feed, client, config, clock)),
         }
     };
-    Ok(AtsFeed::ALL.map(|feed| Feed { name: feed.name(), topic: feed.topic(), source: source(feed) }).into())
+    Ok(AtsFeed::ALL
+        .map(|feed| Feed { name: feed.name().to_owned(), topic: feed.topic().to_owned(), source: source(feed) })
+        .into())
 }

@@ -50,6 +50,6 @@ impl Builder {
     ) -> Page {
         let Self { changes, rejects, superseded, .. } = self;
         let read = changes.len() as u64 + rejects.len() as u64 + superseded;
-        Page { changes, rejects, read, superseded, next, end, captured, complete_to }
+        Page { changes, rejects, read, superseded, next, end, captured, complete_to, gone: None }
     }
 }

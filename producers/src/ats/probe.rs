@@ -23,7 +23,7 @@ pub(crate) async fn probe(config: &AtsConfig, clock: Arc<dyn Clock>) -> Result<V
     let client = Client::new(config, Arc::clone(&clock))?;
     let probe = |feed: AtsFeed| {
         let (client, clock) = (&client, &clock);
-        async move { Probe { feed: feed.name(), outcome: look(feed, config, client, &**clock).await } }
+        async move { Probe { feed: feed.name().to_owned(), outcome: look(feed, config, client, &**clock).await } }
     };
     Ok(join_all(AtsFeed::ALL.map(probe)).await)
 }

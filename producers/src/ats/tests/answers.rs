@@ -38,14 +38,14 @@ async fn outcome_within(timeout: Duration, idle_timeout: Duration, fault: Fault)
 fn unavailable(error: SourceError) -> (String, Option<Duration>) {
     match error {
         SourceError::Unavailable { reason, retry_after, .. } => (reason, retry_after),
-        SourceError::Refused { reason, .. } => panic!("refused: {reason}"),
+        other => panic!("{other}"),
     }
 }
 
 fn refused(error: SourceError) -> String {
     match error {
         SourceError::Refused { hint, .. } => hint,
-        SourceError::Unavailable { reason, .. } => panic!("unavailable: {reason}"),
+        other => panic!("{other}"),
     }
 }
 

@@ -1,0 +1,116 @@
+//! The same on a SQLite file.
+
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tempfile::TempDir;
+
+use super::*;
+
+struct File {
+    folder: TempDir,
+    connection: SqliteConnection,
+}
+
+impl File {
+    async fn new(sql: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join("rota.db")).create_if_missing(true);
+        let mut file = Self { connection: SqliteConnection::connect_with(&options).await.unwrap(), folder };
+        file.execute(sql).await;
+        file
+    }
+
+    async fn execute(&mut self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.connection).await.unwrap();
+    }
+
+    fn config(&self, tables: Vec<TableConfig>) -> TablesConfig {
+        let url = DatabaseUrl::new(format!("sqlite://{}/rota.db", self.folder.path().display()));
+        TablesConfig { page_rows: 5, zone: Some(chrono_tz::Tz::UTC), ..TablesConfig::new(url, "rota", tables) }
+    }
+}
+
+const NURSES: &str = "create table nurses (id integer primary key, name varchar(20), pay decimal(8, 2), is_open boolean, updated_at datetime);
+    with recursive n (n) as (select 1 union all select n + 1 from n where n < 12)
+    insert into nurses select n, 'nurse ' || n, n * 1.5, n % 2, '2024-01-' || printf('%02d', n) || ' 08:00:00' from n";
+
+#[tokio::test]
+async fn the_whole_table_comes_page_by_page_and_then_what_changes() {
+    let mut file = File::new(NURSES).await;
+    let mut follower = Follower::of(file.config(vec![nurses()])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.read, follower.topic.len()), (12, 12));
+    assert_eq!(
+        follower.topic["12"].to_string(),
+        r#"{"id":12,"is_open":false,"name":"nurse 12","pay":"18.00","updated_at":"2024-01-12T08:00:00.000000Z"}"#
+    );
+    file.execute("update nurses set name = 'Grace', updated_at = strftime('%Y-%m-%dT%H:%M:%f', 'now') where id = 7")
+        .await;
+    follower.pass(&Ask::Changes).await;
+    assert_eq!((follower.read, follower.changed), (1, 1));
+    file.execute("alter table nurses add ward text").await;
+    file.execute("update nurses set ward = 'surgery', updated_at = datetime('now') where id in (3, 10)").await;
+    follower.pass(&Ask::Changes).await;
+    assert_eq!(follower.field("10", "ward"), "surgery");
+    assert_eq!(follower.announced.len(), 2);
+}
+
+#[tokio::test]
+async fn a_value_that_isnt_what_its_column_says_is_set_aside() {
+    let mut file = File::new(NURSES).await;
+    file.execute(
+        "update nurses set pay = 'much' where id = 1; update nurses set updated_at = 'yesterday' where id = 2",
+    )
+    .await;
+    file.execute("update nurses set is_open = 7, pay = 1.005 where id = 3").await;
+    let mut follower = Follower::of(file.config(vec![nurses()])).await;
+    follower.pass(&Ask::Everything).await;
+    let told: Vec<String> = follower
+        .rejects
+        .iter()
+        .map(|reject| format!("{} {}", reject.key.as_ref().unwrap(), reject.reason.text))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    1 pay: expected a decimal of as many digits as its column declares
+    2 updated_at: expected a time such as 2023-01-31 07:00:00, within the years 1 to 9999
+    3 pay: expected a decimal of as many digits as its column declares; is_open: expected 0 or 1
+    ");
+}
+
+#[tokio::test]
+async fn types_can_be_told_and_keys_may_be_text() {
+    let file = File::new(
+        "create table shifts (ward text, number, about text, seen text, primary key (ward, number));
+         insert into shifts values ('a', 1, '{\"x\": 1}', '2024-01-01T08:00:00+02:00'), ('a', 10, null, null), ('a', 9, '[]', null),
+            ('b', 1, null, null), ('c', 1, null, null), ('d', 1, null, null), ('e', 1, null, null)",
+    )
+    .await;
+    let mut shifts = TableConfig::new("rota", "shift", "shifts", &["ward", "number"]);
+    shifts.types = [("number", "long"), ("about", "json"), ("seen", "timestamptz")]
+        .map(|(column, name)| {
+            let kind = crate::tables::types::NAMES.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+            (column.to_owned(), kind)
+        })
+        .into();
+    let mut follower = Follower::of(file.config(vec![shifts])).await;
+    follower.pass(&Ask::Everything).await;
+    assert!(follower.rejects.is_empty(), "{:?}", follower.rejects);
+    assert_eq!(follower.keys(), ["a|1", "a|10", "a|9", "b|1", "c|1", "d|1", "e|1"]);
+    assert_eq!(
+        follower.topic["a|1"].to_string(),
+        r#"{"about":"{\"x\": 1}","number":1,"seen":"2024-01-01T06:00:00.000000Z","ward":"a"}"#
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_isnt_there_must_be_looked_after() {
+    let file = File::new(NURSES).await;
+    let mut config = file.config(vec![nurses()]);
+    config.url = DatabaseUrl::new(format!("sqlite://{}/rots.db", file.folder.path().display()));
+    assert!(matches!(Follower::begin(config, Path::new("")).await, Err(SourceError::Refused { .. })));
+    let missing = TableConfig { table: "nurse".into(), ..nurses() };
+    assert!(matches!(
+        Follower::begin(file.config(vec![missing]), Path::new("")).await,
+        Err(SourceError::Refused { .. })
+    ));
+}
