@@ -19,7 +19,7 @@ use pipeline::run::{
 };
 use pipeline::snapshot::Store;
 use pipeline::state::{State, StateError};
-use schemas::{Profile, Registry, RegistryAuth, RegistryConfig, TopicKind};
+use schemas::{Catalogue, Profile, Registry, RegistryAuth, RegistryConfig, TopicKind};
 use sinks::snapshot::{SnapshotSettings, Snapshots};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -155,10 +155,12 @@ pub fn registry_config(settings: &RegistrySettings) -> Result<RegistryConfig> {
     Ok(RegistryConfig { auth, ..RegistryConfig::new(settings.url.as_str()) })
 }
 
-/// The topics of the catalogue, as this log is to have them.
-pub fn topics(log: &LogSettings) -> Vec<NewTopic> {
+/// The topics of the catalogue, as the log is to have them.
+pub fn topics(settings: &Settings) -> Vec<NewTopic> {
+    let log = &settings.log;
     let profile = profile(log);
-    let mut topics: Vec<NewTopic> = schemas::catalogue()
+    let mut topics: Vec<NewTopic> = settings
+        .catalogue
         .topics()
         .iter()
         .map(|topic| NewTopic {
@@ -211,10 +213,11 @@ impl Process {
 
     async fn with_log(settings: &Settings, log: Arc<dyn Log>, embedded: Option<Arc<SqliteLog>>) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let wanted = topics(&settings.log);
+        let wanted = topics(settings);
         log.create(&wanted).await?;
         check_partitions(log.as_ref(), &wanted).await?;
-        let state_topics: Vec<NewTopic> = wanted.iter().filter(|topic| is_state(&topic.name)).cloned().collect();
+        let state_topics: Vec<NewTopic> =
+            wanted.iter().filter(|topic| is_state(&settings.catalogue, &topic.name)).cloned().collect();
         let process = process_name();
         let state =
             State::open(Arc::clone(&log), &process, &state_topics, registry(settings.registry.as_ref())?).await?;
@@ -375,8 +378,8 @@ async fn look_after_history(runtime: Runtime, keep: TimeDelta) {
     }
 }
 
-fn is_state(name: &str) -> bool {
-    schemas::catalogue().topic(name).is_some_and(|topic| matches!(topic.kind, TopicKind::State))
+fn is_state(catalogue: &Catalogue, name: &str) -> bool {
+    catalogue.topic(name).is_some_and(|topic| matches!(topic.kind, TopicKind::State))
 }
 
 /// Nobody may write to topics that are being copied, or to those that were copied before.
@@ -451,11 +454,11 @@ fn systems(settings: &Settings, runtime: &Runtime) -> Result<Vec<System>> {
     for source in &settings.sources {
         let feeds = source
             .from
-            .feeds(&environment, Arc::clone(&runtime.clock))
+            .feeds(&environment, &memories(settings), Arc::clone(&runtime.clock))
             .with_context(|| format!("source {}", source.name))?;
         let mut system = System { name: source.name.clone(), feeds: Vec::with_capacity(feeds.len()) };
         for feed in feeds {
-            let Some(topic) = schemas::catalogue().topic(feed.topic) else {
+            let Some(topic) = settings.catalogue.topic(&feed.topic) else {
                 bail!(
                     "feed {} of source {} writes {}, which isn't in the catalogue",
                     feed.name,
@@ -463,7 +466,7 @@ fn systems(settings: &Settings, runtime: &Runtime) -> Result<Vec<System>> {
                     feed.topic
                 );
             };
-            let how = source.feeds.get(feed.name).unwrap_or(&source.default);
+            let how = source.feeds.get(&feed.name).unwrap_or(&source.default);
             system.feeds.push(Feed {
                 topic: Arc::clone(topic),
                 source: feed.source,
@@ -478,16 +481,19 @@ fn systems(settings: &Settings, runtime: &Runtime) -> Result<Vec<System>> {
 }
 
 /// How many partitions a topic has on this log.
-pub fn partitions(log: &LogSettings) -> impl Fn(&schemas::Topic) -> u32 {
-    let wanted = topics(log);
+pub fn partitions(settings: &Settings) -> impl Fn(&schemas::Topic) -> u32 {
+    let wanted = topics(settings);
     move |topic| wanted.iter().find(|w| w.name == topic.name).map_or(1, |w| w.partitions)
 }
 
 fn sinks(settings: &Settings) -> Result<Vec<SinkTask>> {
-    let count = partitions(&settings.log);
+    let count = partitions(settings);
     let mut tasks = Vec::with_capacity(settings.sinks.len());
     for sink in &settings.sinks {
-        let built = sink.to.build(&sink.name, &environment, &count).with_context(|| format!("sink {}", sink.name))?;
+        let built = sink
+            .to
+            .build(&sink.name, &environment, &settings.catalogue, &count)
+            .with_context(|| format!("sink {}", sink.name))?;
         tasks.push(SinkTask {
             name: sink.name.as_str().into(),
             sink: built.sink,

@@ -7,6 +7,7 @@ mod wiring;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -16,6 +17,7 @@ use pipeline::retry::{Budget, Policy};
 use pipeline::run::{RejectLimit, SinkLimits, Vanished};
 use pipeline::schedule::Schedule;
 use producers::SourceSettings;
+use schemas::Catalogue;
 use sinks::SinkSettings;
 use sinks::snapshot::SnapshotSettings;
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub sinks: Vec<Sink>,
     /// Snapshots of datasets in an object store.
     pub snapshots: Option<SnapshotSettings>,
+    /// The topics there are: those built into the program, and those of tables.
+    pub catalogue: Arc<Catalogue>,
     /// What can be meant, but most likely isn't: parts that nothing in this file uses.
     pub warnings: Vec<Problem>,
 }
@@ -178,7 +182,10 @@ impl Settings {
         let sources =
             root.sections("sources").into_iter().map(|(name, section)| source(name, &section)).collect::<Vec<_>>();
         let processors = processors(root);
-        let sinks = root.sections("sinks").into_iter().map(|(name, section)| sink(name, &section)).collect::<Vec<_>>();
+        let own = sources.iter().flatten().flat_map(|source| source.from.own_topics());
+        let catalogue = Arc::new(schemas::catalogue().with(own));
+        let sinks = root.sections("sinks").into_iter();
+        let sinks = sinks.map(|(name, section)| sink(name, &section, &catalogue)).collect::<Vec<_>>();
         let snapshots = root.section("snapshots").map(|section| SnapshotSettings::read(&section));
         let all_read = sources.iter().all(Option::is_some)
             && sinks.iter().all(Option::is_some)
@@ -203,6 +210,7 @@ impl Settings {
             processors,
             sinks,
             snapshots,
+            catalogue,
             warnings: wiring.warnings,
         };
         all_read.then_some(settings)
@@ -318,8 +326,8 @@ fn source(name: String, section: &Section<'_>) -> Option<Source> {
             return None;
         };
         for name in from.feed_names() {
-            if let Some(section) = all.section(name) {
-                feeds.insert(name.to_owned(), feed(&section, &default));
+            if let Some(section) = all.section_of(&name) {
+                feeds.insert(name, feed(&section, &default));
             }
         }
     }
@@ -362,7 +370,7 @@ fn processors(root: &Section<'_>) -> Vec<String> {
     named.unwrap_or_else(|| known.iter().map(|name| (*name).to_owned()).collect())
 }
 
-fn sink(name: String, section: &Section<'_>) -> Option<Sink> {
+fn sink(name: String, section: &Section<'_>, catalogue: &Catalogue) -> Option<Sink> {
     let default = SinkLimits::default();
     let limits = SinkLimits {
         records: section.integer("batch_records", 1..=100_000).or(default.records),
@@ -371,7 +379,7 @@ fn sink(name: String, section: &Section<'_>) -> Option<Sink> {
         sweep_percent: section.integer("sweep_percent", 0..=100).or(default.sweep_percent),
     };
     let to = SinkSettings::read(section)?;
-    for problem in to.problems() {
+    for problem in to.problems(catalogue) {
         section.report(problem);
     }
     Some(Sink { name, place: section.own_place().clone(), to, limits })

@@ -1,8 +1,17 @@
-//! `muster plan`: what databases and the log lack, as statements and topics; with `--apply`, does it.
+//! `muster plan`: what databases and the log lack, as statements and topics; with `--apply`, does it. And what the schemas
+//! of tables that are followed come to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Error, Result};
+use pipeline::clock::SystemClock;
 use pipeline::log::sqlite::holder;
 use pipeline::log::{Log, NewTopic};
+use pipeline::source::SourceError;
+use pipeline::state::{SchemaStore, StateTable};
+use producers::SchemaPlan;
+use schemas::Schema;
 use serde_json::json;
 use sinks::Target;
 use sinks::sql::{Plan, Survey};
@@ -32,6 +41,16 @@ struct Topics {
     unusable: bool,
     /// Why nothing is known.
     unknown: Option<String>,
+    /// What tables' topics were written with so far, oldest first.
+    announced: Announced,
+}
+
+type Announced = BTreeMap<String, Vec<Arc<Schema>>>;
+
+/// What the feeds of a source would write, or why that isn't known.
+struct Read {
+    source: String,
+    schemas: Result<Vec<SchemaPlan>>,
 }
 
 /// Shows the plan, or carries it out. Exit code 1: something stands in the way; 3: something doesn't answer.
@@ -42,18 +61,21 @@ pub async fn run(settings: &Settings, apply: bool, output: Output) -> Result<u8>
     };
     let mut planned = Vec::with_capacity(settings.sinks.len());
     for sink in &settings.sinks {
-        let target = sink.to.target(&sink.name, &environment, &partitions(&settings.log)).map_err(Error::new);
+        let target =
+            sink.to.target(&sink.name, &environment, &settings.catalogue, &partitions(settings)).map_err(Error::new);
         let (plan, tables) = match target {
             Ok(target) => look(&target, apply).await,
             Err(error) => (Err(error), Ok(Vec::new())),
         };
         planned.push(Planned { sink: sink.name.clone(), plan, tables });
     }
-    output.show(&object(&topics, &planned, apply), || text(&topics, &planned, apply))?;
+    let read = read(settings, &topics.announced).await;
+    output.show(&object(&topics, &read, &planned, apply), || text(&topics, &read, &planned, apply))?;
 
     let of_tables = planned.iter().filter_map(|planned| planned.tables.as_ref().err());
     let errors = failed.iter().chain(planned.iter().filter_map(|planned| planned.plan.as_ref().err())).chain(of_tables);
     let codes: Vec<u8> = errors.map(exit::code_of).collect();
+    let codes: Vec<u8> = codes.into_iter().chain(read.iter().flat_map(codes_of)).collect();
     let refused = planned.iter().any(|planned| planned.plan.as_ref().is_ok_and(|plan| !plan.refused.is_empty()));
     Ok(if codes.contains(&exit::CONFIG) {
         exit::CONFIG
@@ -62,6 +84,28 @@ pub async fn run(settings: &Settings, apply: bool, output: Output) -> Result<u8>
     } else {
         codes.first().copied().unwrap_or(exit::DONE)
     })
+}
+
+/// What sources would write whose schemas aren't built in.
+async fn read(settings: &Settings, announced: &Announced) -> Vec<Read> {
+    let mut read = Vec::new();
+    let announced = |topic: &str| announced.get(topic).cloned().unwrap_or_default();
+    for source in settings.sources.iter().filter(|source| !source.from.own_topics().is_empty()) {
+        let schemas = source.from.schema_plans(&environment, &announced, Arc::new(SystemClock)).await;
+        read.push(Read { source: source.name.clone(), schemas: schemas.map_err(Error::new) });
+    }
+    read
+}
+
+fn codes_of(read: &Read) -> Vec<u8> {
+    match &read.schemas {
+        Err(error) => vec![exit::code_of(error)],
+        Ok(schemas) => {
+            let waits = |error: &SourceError| matches!(error, SourceError::Unavailable { .. });
+            let errors = schemas.iter().filter_map(|plan| plan.schema.as_ref().err());
+            errors.map(|error| if waits(error) { exit::UNREACHABLE } else { exit::FAILED }).collect()
+        }
+    }
 }
 
 /// What is there is looked at before anything is done.
@@ -78,7 +122,7 @@ async fn look(target: &Target, apply: bool) -> (Result<Plan>, Result<Vec<Survey>
 }
 
 async fn log(settings: &Settings, apply: bool) -> Result<Topics> {
-    let wanted = topics(&settings.log);
+    let wanted = topics(settings);
     if let LogSettings::Sqlite { path } = &settings.log {
         if let Some(holder) = holder(path) {
             let unknown = format!("process {} holds the embedded log, and has created its topics", holder.pid);
@@ -90,12 +134,30 @@ async fn log(settings: &Settings, apply: bool) -> Result<Topics> {
         }
     }
     let (log, embedded) = open_log(settings).await?;
-    let compared = compare(&*log, &wanted, apply).await;
+    let mut compared = compare(&*log, &wanted, apply).await;
+    if let Ok(topics) = &mut compared {
+        topics.announced = announced(settings, &log).await?;
+    }
     drop(log);
     if let Some(embedded) = embedded {
         embedded.close().await;
     }
     compared
+}
+
+async fn announced(settings: &Settings, log: &Arc<dyn Log>) -> Result<Announced> {
+    const SCHEMAS: &str = "muster.schemas";
+    let mut announced = Announced::new();
+    let own: Vec<_> = settings.sources.iter().flat_map(|source| source.from.own_topics()).collect();
+    if own.is_empty() || !log.topics().await?.iter().any(|topic| topic.name == SCHEMAS) {
+        return Ok(announced);
+    }
+    let store = SchemaStore::new(StateTable::open(Arc::clone(log), SCHEMAS).await?, None);
+    for topic in own {
+        let schemas = store.announced(&log.own_name(&topic.name)).await?;
+        announced.insert(topic.name, schemas);
+    }
+    Ok(announced)
 }
 
 async fn compare(log: &dyn Log, wanted: &[NewTopic], apply: bool) -> Result<Topics> {
@@ -119,7 +181,7 @@ async fn compare(log: &dyn Log, wanted: &[NewTopic], apply: bool) -> Result<Topi
     Ok(topics)
 }
 
-fn object(topics: &Topics, planned: &[Planned], apply: bool) -> serde_json::Value {
+fn object(topics: &Topics, read: &[Read], planned: &[Planned], apply: bool) -> serde_json::Value {
     let sinks: serde_json::Map<String, serde_json::Value> = planned
         .iter()
         .map(|Planned { sink, plan, tables }| {
@@ -144,10 +206,54 @@ fn object(topics: &Topics, planned: &[Planned], apply: bool) -> serde_json::Valu
     let differ: Vec<_> =
         topics.differ.iter().map(|(topic, difference)| json!({ "topic": topic, "difference": difference })).collect();
     let topics = json!({ "create": topics.create, "differ": differ, "unknown": topics.unknown });
-    json!({ "applied": apply, "topics": topics, "sinks": sinks })
+    let sources: serde_json::Map<String, serde_json::Value> = read.iter().map(schemas_of).collect();
+    json!({ "applied": apply, "topics": topics, "sources": sources, "sinks": sinks })
 }
 
-fn text(topics: &Topics, planned: &[Planned], apply: bool) -> String {
+fn schemas_of(read: &Read) -> (String, serde_json::Value) {
+    let object = match &read.schemas {
+        Err(error) => json!({ "error": format!("{error:#}") }),
+        Ok(schemas) => schemas
+            .iter()
+            .map(|plan| match &plan.schema {
+                Ok(schema) => {
+                    let text: serde_json::Value = serde_json::from_str(schema.text()).unwrap_or_default();
+                    json!({ "feed": plan.feed, "topic": plan.topic, "schema": text, "compatible_with": plan.announced })
+                }
+                Err(error) => json!({ "feed": plan.feed, "topic": plan.topic, "error": error.to_string() }),
+            })
+            .collect(),
+    };
+    (read.source.clone(), object)
+}
+
+fn told_of(read: &Read) -> Vec<String> {
+    let schemas = match &read.schemas {
+        Ok(schemas) => schemas,
+        Err(error) => return vec![format!("source {}: {error:#}", read.source)],
+    };
+    let mut lines = Vec::new();
+    for plan in schemas {
+        match &plan.schema {
+            Err(error) => lines.push(format!("source {}, {}: {error}", read.source, plan.feed)),
+            Ok(schema) => {
+                let fits = match plan.announced {
+                    0 => "nothing was written to it yet".to_owned(),
+                    1 => "fits what it was written with so far".to_owned(),
+                    count => format!("fits all {count} schemas that it was written with so far"),
+                };
+                lines.push(format!("source {}, {}: topic {}, {fits}", read.source, plan.feed, plan.topic));
+                lines.extend(schema.fields().iter().map(|field| {
+                    let null = if field.nullable { ", or null" } else { "" };
+                    format!("    {}: {}{null}", field.name, field.kind)
+                }));
+            }
+        }
+    }
+    lines
+}
+
+fn text(topics: &Topics, read: &[Read], planned: &[Planned], apply: bool) -> String {
     let mut lines = Vec::new();
     let done = if apply { "created" } else { "to create" };
     match &topics.unknown {
@@ -156,6 +262,10 @@ fn text(topics: &Topics, planned: &[Planned], apply: bool) -> String {
         None => lines.push(format!("topics {done}: {}", topics.create.join(", "))),
     }
     lines.extend(topics.differ.iter().map(|(topic, difference)| format!("    {topic} differs: {difference}")));
+    for read in read {
+        lines.push(String::new());
+        lines.extend(told_of(read));
+    }
     for Planned { sink, plan, tables } in planned {
         lines.push(String::new());
         let plan = match plan {

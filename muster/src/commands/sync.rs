@@ -26,11 +26,7 @@ pub async fn run(settings: &Settings, target: &str, kind: RequestKind, output: O
 
 fn known(settings: &Settings, target: &str) -> Result<()> {
     let mut names: Vec<String> = settings.sources.iter().map(|source| source.name.clone()).collect();
-    let entities = schemas::catalogue().topics().iter().filter_map(|topic| topic.entity());
-    let systems: Vec<&str> = settings.sources.iter().map(|source| source.from.system()).collect();
-    let feeds = entities.filter(|entity| systems.contains(&entity.system.as_str()));
-    let feeds: Vec<String> = feeds.map(|entity| format!("{}.{}", entity.system, entity.entity)).collect();
-    names.extend(feeds);
+    names.extend(settings.sources.iter().flat_map(|source| source.from.topics()));
     if names.iter().any(|name| name == target) {
         return Ok(());
     }

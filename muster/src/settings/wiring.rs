@@ -40,7 +40,7 @@ pub(super) fn compare(
     snapshots: Option<&SnapshotSettings>,
 ) -> Wiring {
     let mut components = components(sources, processors, root, sinks);
-    components.extend(snapshots.map(|snapshots| of_snapshots(snapshots, root)));
+    components.extend(snapshots.map(|snapshots| of_snapshots(snapshots, sources, root)));
     let mut wiring = Wiring::default();
     one_writer(&components, &mut wiring);
     one_name(&components, &mut wiring);
@@ -52,7 +52,7 @@ fn components(sources: &[Source], processors: &[String], root: &Section<'_>, sin
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<String>>();
     let mut components = Vec::new();
     for source in sources {
-        let writes = owned(source.from.topics());
+        let writes = source.from.topics();
         components.push(Component {
             what: format!("source {}", source.name),
             place: source.place.clone(),
@@ -88,8 +88,10 @@ fn components(sources: &[Source], processors: &[String], root: &Section<'_>, sin
 }
 
 /// The job that writes snapshots reads topics, too. Those that the catalogue doesn't know are somebody else's.
-fn of_snapshots(snapshots: &SnapshotSettings, root: &Section<'_>) -> Component {
-    let known = |topic: &&str| schemas::catalogue().topic(topic).is_some();
+fn of_snapshots(snapshots: &SnapshotSettings, sources: &[Source], root: &Section<'_>) -> Component {
+    let written: Vec<String> = sources.iter().flat_map(|source| source.from.topics()).collect();
+    let is_written = |topic: &str| written.iter().any(|other| other == topic);
+    let known = |topic: &&str| schemas::catalogue().topic(topic).is_some() || is_written(topic);
     Component {
         what: "the section snapshots".into(),
         place: root.place("snapshots"),

@@ -87,7 +87,7 @@ async fn cluster(settings: &Settings, kafka: &KafkaSettings, findings: &mut Vec<
 
 /// Reads every topic that is there at its end, and asks where the groups stand. Answers how many topics were read.
 async fn permissions(log: &KafkaLog, settings: &Settings, there: &[TopicInfo]) -> Result<usize> {
-    let wanted = topics(&settings.log);
+    let wanted = topics(settings);
     let mut from = Vec::new();
     for topic in wanted.iter().filter(|topic| there.iter().any(|found| found.name == topic.name)) {
         let ends = log.ends(&topic.name).await?;
@@ -112,7 +112,7 @@ async fn permissions(log: &KafkaLog, settings: &Settings, there: &[TopicInfo]) -
 }
 
 fn compare(settings: &Settings, there: &[TopicInfo], findings: &mut Vec<Finding>) {
-    let wanted = topics(&settings.log);
+    let wanted = topics(settings);
     let mut missing = 0;
     let mut alike = 0;
     for topic in &wanted {

@@ -41,7 +41,7 @@ struct Judged {
 /// The registry: reachable, credentials, and each schema registered or compatible.
 pub(super) async fn check(settings: Arc<Settings>) -> Vec<Finding> {
     let Some(registry) = &settings.registry else { return Vec::new() };
-    match judge(registry).await {
+    match judge(&settings, registry).await {
         Ok(judged) => findings(registry, &judged),
         Err(error) => {
             let hint = error.downcast_ref::<RegistryError>().and_then(RegistryError::hint);
@@ -51,13 +51,15 @@ pub(super) async fn check(settings: Arc<Settings>) -> Vec<Finding> {
     }
 }
 
-async fn judge(settings: &RegistrySettings) -> Result<Vec<Judged>> {
+async fn judge(all: &Settings, settings: &RegistrySettings) -> Result<Vec<Judged>> {
     let mut config = registry_config(settings)?;
     config.timeout = ONE_QUESTION;
     config.attempts = 1;
     let registry = Arc::new(Registry::new(config)?);
     let mut asked = JoinSet::new();
-    for topic in schemas::catalogue().topics().iter().filter(|topic| topic.entity().is_some()) {
+    // What a table's schema is shows when it is looked at.
+    let released = |topic: &&Arc<Topic>| topic.entity().is_some_and(|entity| !entity.generated);
+    for topic in all.catalogue.topics().iter().filter(released) {
         let (registry, topic) = (Arc::clone(&registry), Arc::clone(topic));
         asked.spawn(async move { one(&registry, &topic).await });
     }

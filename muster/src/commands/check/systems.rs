@@ -90,7 +90,7 @@ fn feed(check: String, probed: &Probed) -> Finding {
 pub(super) async fn sink(settings: Arc<Settings>, at: usize) -> Vec<Finding> {
     let sink = &settings.sinks[at];
     let what = format!("sink {}", sink.name);
-    let target = match sink.to.target(&sink.name, &environment, &partitions(&settings.log)) {
+    let target = match sink.to.target(&sink.name, &environment, &settings.catalogue, &partitions(&settings)) {
         Ok(target) => target,
         Err(error) => return vec![Finding::failed(what, &Error::new(error))],
     };

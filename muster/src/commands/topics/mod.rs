@@ -25,7 +25,7 @@ pub async fn run(settings: &Settings, action: Option<&TopicsAction>, output: Out
         bail!("process {} holds the embedded log: stop it first, or look at its /metrics", holder.pid);
     }
     let (log, embedded) = open_log(settings).await?;
-    let wanted = topics(&settings.log);
+    let wanted = topics(settings);
     if action == Some(&TopicsAction::Create) {
         log.create(&wanted).await?;
     }
@@ -36,7 +36,7 @@ pub async fn run(settings: &Settings, action: Option<&TopicsAction>, output: Out
     let object: Vec<_> = differences
         .iter()
         .map(|(topic, differences)| {
-            let info = schemas::catalogue().topic(&topic.name);
+            let info = settings.catalogue.topic(&topic.name);
             let entity = info.and_then(|info| info.entity());
             json!({
                 "topic": topic.name,
@@ -54,7 +54,7 @@ pub async fn run(settings: &Settings, action: Option<&TopicsAction>, output: Out
         let rows: Vec<Vec<String>> = differences
             .iter()
             .map(|(topic, differences)| {
-                let entity = schemas::catalogue().topic(&topic.name).and_then(|info| info.entity());
+                let entity = settings.catalogue.topic(&topic.name).and_then(|info| info.entity());
                 vec![
                     match log.own_name(&topic.name) {
                         own if own == topic.name.as_str() => topic.name.clone(),
@@ -77,7 +77,7 @@ pub async fn run(settings: &Settings, action: Option<&TopicsAction>, output: Out
 
 /// Whether a topic's number of partitions may change. Claims keep theirs for ever: their offsets are epochs, which only rise.
 pub(crate) fn resizable(name: &str) -> bool {
-    schemas::catalogue().entity(name).is_some()
+    !name.starts_with("muster.")
 }
 
 /// What is different on the log, and what to do about it.

@@ -92,7 +92,7 @@ fn latest_generation(topic: &str, there: &[TopicInfo]) -> Option<u32> {
 /// The topics that must have one number of partitions with what is named: a topic, an entity or a component.
 pub(super) fn chosen(settings: &Settings, target: &str) -> Result<BTreeSet<String>> {
     let named = named(settings, target)?;
-    let mut chosen: BTreeSet<String> = named.into_iter().filter(|topic| is_spread(topic)).collect();
+    let mut chosen: BTreeSet<String> = named.into_iter().filter(|topic| is_spread(settings, topic)).collect();
     if chosen.is_empty() {
         bail!("{target} has one partition always: its keys are one group");
     }
@@ -101,7 +101,7 @@ pub(super) fn chosen(settings: &Settings, target: &str) -> Result<BTreeSet<Strin
         let before = chosen.len();
         for processor in processors::all() {
             let together = [processor.inputs(), processor.outputs()].concat();
-            let spread: Vec<&str> = together.into_iter().filter(|topic| is_spread(topic)).collect();
+            let spread: Vec<&str> = together.into_iter().filter(|topic| is_spread(settings, topic)).collect();
             if spread.iter().any(|topic| chosen.contains(*topic)) {
                 chosen.extend(spread.iter().map(|topic| (*topic).to_owned()));
             }
@@ -112,12 +112,12 @@ pub(super) fn chosen(settings: &Settings, target: &str) -> Result<BTreeSet<Strin
     }
 }
 
-fn is_spread(topic: &str) -> bool {
-    resizable(topic) && schemas::catalogue().topic(topic).is_some_and(|topic| topic.partitions(Profile::Production) > 1)
+fn is_spread(settings: &Settings, topic: &str) -> bool {
+    resizable(topic) && settings.catalogue.topic(topic).is_some_and(|topic| topic.partitions(Profile::Production) > 1)
 }
 
 fn named(settings: &Settings, target: &str) -> Result<Vec<String>> {
-    let catalogue = schemas::catalogue().topics();
+    let catalogue = settings.catalogue.topics();
     let entity = |topic: &schemas::Topic| topic.entity().is_some_and(|entity| entity.entity == target);
     let topics: Vec<String> = catalogue
         .iter()
@@ -132,12 +132,12 @@ fn named(settings: &Settings, target: &str) -> Result<Vec<String>> {
         return Ok(owned([processor.inputs(), processor.outputs()].concat()));
     }
     if let Some(source) = settings.sources.iter().find(|source| source.name == target) {
-        return Ok(owned(source.from.topics()));
+        return Ok(source.from.topics());
     }
     if let Some(sink) = settings.sinks.iter().find(|sink| sink.name == target) {
         return Ok(owned(sink.to.topics()));
     }
-    let known = catalogue.iter().map(|topic| topic.name.as_str()).filter(|topic| is_spread(topic));
+    let known = catalogue.iter().map(|topic| topic.name.as_str()).filter(|topic| is_spread(settings, topic));
     let known: Vec<&str> = known.collect();
     let nearest = pipeline::config::nearest(target, known.iter().copied());
     let nearest = nearest.map(|name| format!(" Did you mean `{name}`?")).unwrap_or_default();

@@ -106,7 +106,7 @@ fn agreed(plan: &str, yes: bool, output: Output) -> Result<bool> {
 }
 
 async fn resize(settings: &Settings, log: &KafkaLog, names: Names, plan: &Plan) -> Result<Vec<Value>> {
-    let wanted = topics(&settings.log);
+    let wanted = topics(settings);
     // A cluster of which only entity topics are there, say: the record below needs its topic.
     let state: Vec<NewTopic> = wanted.iter().filter(|topic| !super::resizable(&topic.name)).cloned().collect();
     log.create(&state).await?;
@@ -138,7 +138,7 @@ async fn resize(settings: &Settings, log: &KafkaLog, names: Names, plan: &Plan) 
     let mut copied = Vec::with_capacity(plan.topics.len());
     let mut ends: Vec<(&Move, Vec<Ends>)> = Vec::with_capacity(plan.topics.len());
     for one in &plan.topics {
-        let (held, at) = copied_and_compared(log, one).await?;
+        let (held, at) = copied_and_compared(settings, log, one).await?;
         copied.push(held);
         ends.push((one, at));
     }
@@ -167,9 +167,9 @@ async fn ours(log: &KafkaLog, during: &Names) -> Result<()> {
     Ok(())
 }
 
-async fn copied_and_compared(log: &KafkaLog, one: &Move) -> Result<(Value, Vec<Ends>)> {
+async fn copied_and_compared(settings: &Settings, log: &KafkaLog, one: &Move) -> Result<(Value, Vec<Ends>)> {
     let topic =
-        schemas::catalogue().topic(&one.topic).with_context(|| format!("{} isn't in the catalogue", one.topic))?;
+        settings.catalogue.topic(&one.topic).with_context(|| format!("{} isn't in the catalogue", one.topic))?;
     let retention = TimeDelta::from_std(topic.delete_retention).unwrap_or(TimeDelta::MAX);
     let of = Copying {
         from: &one.from,
@@ -209,7 +209,8 @@ fn progress(topic: &str, most: u64) -> ProgressBar {
 async fn register(settings: &Settings, plan: &Plan) -> Result<()> {
     let Some(registry) = registry(settings.registry.as_ref())? else { return Ok(()) };
     for one in &plan.topics {
-        if let Some(entity) = schemas::catalogue().entity(&one.topic) {
+        // A table's schema is announced when the table has been looked at.
+        if let Some(entity) = settings.catalogue.entity(&one.topic).filter(|entity| !entity.generated) {
             registry.register(&format!("{}-value", one.to), &entity.schema).await?;
         }
     }

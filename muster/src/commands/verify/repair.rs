@@ -17,7 +17,7 @@ const KEYS_PER_REQUEST: usize = 2_000;
 /// Asks for everything that differs, each request answered by its owner. `None`: nothing differs. What a feed differs
 /// in was mended when it was compared.
 pub async fn repair(settings: &Settings, reports: &[ComponentReport]) -> Result<Option<Vec<Answer>>> {
-    let is_feed = |report: &&ComponentReport| schemas::catalogue().topic(&report.component).is_some();
+    let is_feed = |report: &&ComponentReport| settings.catalogue.topic(&report.component).is_some();
     let of_targets: Vec<&ComponentReport> = reports.iter().filter(|report| !is_feed(report)).collect();
     let requests = requests(&of_targets);
     if requests.is_empty() {

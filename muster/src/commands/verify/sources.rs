@@ -13,9 +13,7 @@ use crate::settings::Settings;
 pub fn feeds(settings: &Settings, component: Option<&str>) -> Vec<String> {
     let mut feeds = Vec::new();
     for source in &settings.sources {
-        let entities = schemas::catalogue().topics().iter().filter_map(|topic| topic.entity());
-        let entities = entities.filter(|entity| entity.system == source.from.system());
-        let names = entities.map(|entity| format!("{}.{}", entity.system, entity.entity));
+        let names = source.from.topics().into_iter();
         let wanted = |name: &String| component.is_none_or(|wanted| wanted == source.name || wanted == name);
         feeds.extend(names.filter(wanted));
     }

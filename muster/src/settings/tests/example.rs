@@ -134,7 +134,10 @@ fn without(text: &str, names: &[&str]) -> String {
 fn in_general(path: &str) -> String {
     let mut parts: Vec<String> = path.split('.').map(str::to_owned).collect();
     for at in 1..parts.len() {
-        if matches!(parts[at - 1].as_str(), "sources" | "sinks" | "feeds" | "tables" | "datasets" | "resources") {
+        // A kind of source is called so, too.
+        let is_kind = at > 1 && parts[at - 2] == "from";
+        let names = ["sources", "sinks", "feeds", "tables", "derived", "datasets", "resources"];
+        if !is_kind && names.contains(&parts[at - 1].as_str()) {
             parts[at] = "NAME".into();
         }
     }
