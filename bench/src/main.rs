@@ -7,6 +7,7 @@ mod avro;
 mod instructions;
 mod kafka_log;
 mod latency;
+mod load;
 mod machine;
 mod people;
 mod plain_log;
@@ -34,6 +35,7 @@ const ALL: &[Bench] = &[
     kafka_log::BENCH,
     latency::BENCH,
     resident::BENCH,
+    load::BENCH,
     restart::BENCH,
     rows::BENCH,
     instructions::BENCH,

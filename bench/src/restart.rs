@@ -12,9 +12,8 @@ use anyhow::Result;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 
-use crate::resident::source;
 use crate::rounds::Spread;
-use crate::site::{Site, recruiters};
+use crate::site::{Site, recruiters, source};
 use crate::table::{Finding, Goal};
 use crate::{Bench, Setting};
 
@@ -27,7 +26,7 @@ const LONG: Duration = Duration::from_secs(300);
 
 async fn run(setting: Setting) -> Result<Vec<Finding>> {
     let (applicants, rounds) = (setting.amount(200_000, 1_000), setting.amount(7, 1));
-    let (_ats, url) = recruiters(&setting, applicants, 5).await?;
+    let (_ats, url) = recruiters(&setting, applicants, &["--changes", "5"]).await?;
     let site = Site::new(&setting, "restart", &source(&url, "1s"))?;
     site.give(&["run", "--once"]).await?;
 

@@ -38,7 +38,8 @@ impl Site {
         let file = std::fs::File::options().create(true).append(true).open(&printed)?;
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(self.folder.join("muster.toml")).args(arguments).kill_on_drop(true);
-        command.env("API_KEY", API_KEY).env("MUSTER_LOG", "warn");
+        // As the image has it.
+        command.env("API_KEY", API_KEY).env("MUSTER_LOG", "warn").env("MALLOC_ARENA_MAX", "2");
         command.stdout(file.try_clone()?).stderr(file);
         Ok(Process { child: command.spawn().context("starting muster")?, printed })
     }
@@ -107,13 +108,13 @@ impl Process {
     }
 }
 
-/// A simulated ATS in a process of its own, and where it listens.
-pub async fn recruiters(setting: &Setting, applicants: usize, changes: usize) -> Result<(Process, String)> {
+/// A simulated ATS in a process of its own, with these options besides, and where it listens.
+pub async fn recruiters(setting: &Setting, applicants: usize, besides: &[&str]) -> Result<(Process, String)> {
     let site = Site::new(setting, &format!("ats-{}", free_port()?), "")?;
     let port = free_port()?.to_string();
-    let (applicants, changes) = (applicants.to_string(), changes.to_string());
-    let options = ["--port", &port, "--applicants", &applicants, "--changes", &changes, "--api-key", API_KEY];
-    let mut process = site.start(&[&["simulate", "ats"], &options[..]].concat())?;
+    let applicants = applicants.to_string();
+    let options = ["--port", &port, "--applicants", &applicants, "--api-key", API_KEY];
+    let mut process = site.start(&[&["simulate", "ats"], &options[..], besides].concat())?;
     let url = format!("http://127.0.0.1:{port}");
     let every = Duration::from_millis(100);
     let asked = format!("{url}/milestones");
@@ -125,4 +126,12 @@ pub async fn recruiters(setting: &Setting, applicants: usize, changes: usize) ->
 /// Free until somebody else is quicker.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The section of the source.
+pub fn source(url: &str, every: &str) -> String {
+    format!(
+        "[sources.ats]\nevery = \"{every}\"\n\
+         from.ats = {{ url = \"{url}\", api_key = {{ env = \"API_KEY\" }}, page_size = 500 }}\n"
+    )
 }
