@@ -114,6 +114,11 @@ impl Running {
         }
     }
 
+    /// Its exit code, if it has ended.
+    pub fn ended(&mut self) -> Result<Option<i32>> {
+        Ok(self.child.try_wait()?.map(code))
+    }
+
     /// Waits for something that the process must bring about; its death ends the waiting, and an error tells its log.
     pub async fn during<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::pin!(work);

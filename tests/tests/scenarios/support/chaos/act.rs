@@ -81,29 +81,25 @@ impl World {
         }
     }
 
-    async fn all_answer(&self) -> Result<()> {
-        for (number, site) in self.sites.iter().enumerate() {
-            until(&format!("process {number} answers"), || async {
+    async fn all_answer(&mut self) -> Result<()> {
+        self.within("every process answers", async |world: &Self| {
+            for (number, site) in world.sites.iter().enumerate() {
                 let (code, _) = site.get("/health/live").await?;
-                ensure!(code == 200, "{code}");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+                ensure!(code == 200, "process {number}: {code}");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Somebody who is entered now comes into the register.
-    async fn gets_on(&self) -> Result<()> {
+    async fn gets_on(&mut self) -> Result<()> {
         let newcomer = self.ats.add_applicant();
         let register = self.register();
-        until("a newcomer is in the register", || async {
+        self.within("a newcomer is in the register", async |_: &Self| {
             ensure!(register.has("ien_applicants", &newcomer).await?, "not yet");
             Ok(())
         })
         .await
     }
 }
-
-/// How long everything may take to drain: stalls, rebalances and retries of all rounds before.
-pub const DRAINED_WITHIN: Duration = Duration::from_secs(180);

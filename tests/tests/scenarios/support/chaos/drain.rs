@@ -1,7 +1,7 @@
 //! The changes stop, everything drains, and what is there is compared with what must be.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::super::kafka::latest;
 use super::super::oracle;
 use super::super::register::Register;
-use super::act::DRAINED_WITHIN;
 use super::world::World;
 
 /// What was there when everything had drained.
@@ -23,6 +22,9 @@ pub struct Drained {
     /// Edits so far.
     pub edits: u64,
 }
+
+/// How long everything may take to drain: stalls, rebalances and retries of all rounds before.
+const DRAINED_WITHIN: Duration = Duration::from_secs(180);
 
 impl World {
     /// Waits until the register equals the oracle, every process is ready, and the letters are those that were planned. A
@@ -81,7 +83,7 @@ impl World {
         Ok(())
     }
 
-    async fn within(&mut self, what: &str, mut so: impl AsyncFnMut(&Self) -> Result<()>) -> Result<()> {
+    pub(super) async fn within(&mut self, what: &str, mut so: impl AsyncFnMut(&Self) -> Result<()>) -> Result<()> {
         let began = Instant::now();
         loop {
             let Err(why) = so(self).await else { return Ok(()) };
@@ -89,7 +91,7 @@ impl World {
             if began.elapsed() > DRAINED_WITHIN {
                 bail!("{what}: not within {} s: {why:#}", DRAINED_WITHIN.as_secs());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }

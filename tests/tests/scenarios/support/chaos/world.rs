@@ -17,6 +17,9 @@ use super::clerk::Clerk;
 use super::network::Network;
 use super::plan::{Kind, Plan, SESSION};
 
+/// What `muster` ends with when something outside can't be reached.
+const UNREACHABLE: i32 = 3;
+
 /// The registry: our own where it is to be killed, else the one that all tests share, which is there sooner.
 enum Schemas {
     Own(OwnRegistry),
@@ -157,6 +160,7 @@ impl World {
 
     /// SIGKILL; the process must have been alive.
     pub async fn kill(&mut self, process: usize) -> Result<()> {
+        self.is_alive(process)?;
         let running = self.running[process].take().with_context(|| format!("process {process} doesn't run"))?;
         running.kill().await.with_context(|| format!("process {process}"))
     }
@@ -167,14 +171,20 @@ impl World {
         running.signal(signal).await
     }
 
-    /// No process has ended by itself.
+    /// No process has ended by itself, but for those that found no log when they were started: these say so and end, for
+    /// their supervisor to start them again. It is done here.
     pub fn all_are_alive(&mut self) -> Result<()> {
-        for (number, running) in self.running.iter_mut().enumerate() {
-            if let Some(running) = running {
-                running.is_alive().with_context(|| format!("process {number} ended by itself"))?;
-            }
+        (0..self.running.len()).try_for_each(|process| self.is_alive(process))
+    }
+
+    fn is_alive(&mut self, process: usize) -> Result<()> {
+        let Some(running) = &mut self.running[process] else { return Ok(()) };
+        if running.ended()? == Some(UNREACHABLE) {
+            println!("            process {process} found no log when it was started, and is started again");
+            self.running[process] = None;
+            return self.start(process);
         }
-        Ok(())
+        running.is_alive().with_context(|| format!("process {process} ended by itself"))
     }
 
     fn printed(&self, process: usize) -> String {
