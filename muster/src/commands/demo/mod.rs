@@ -1,5 +1,7 @@
-//! `muster demo`: the main job, told as a story. A simulated recruiting system goes in, a national register comes out.
+//! `muster demo`: the main jobs, told as a story. A simulated recruiting system goes in, a national register comes out; a
+//! provider registry's tables go in, snapshots and an export come out.
 
+mod employees;
 mod register;
 
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use simulators::ats::{Ats, AtsOptions};
 use simulators::server::Server;
 use tokio_util::sync::CancellationToken;
 
+use self::employees::{EMPLOYEES, Employees, Export};
 use self::register::Register;
 use super::{ask_owner, stop_on_signals};
 use crate::exit;
@@ -52,6 +55,8 @@ struct Story {
     config: PathBuf,
     ats: Ats,
     server: Server,
+    employees: Employees,
+    export: Option<Export>,
     totals: Totals,
 }
 
@@ -70,12 +75,13 @@ pub async fn run(stay: bool, applicants: u32, output: Output) -> Result<u8> {
     let began = Instant::now();
     let folder =
         tempfile::Builder::new().prefix("muster-demo-").tempdir().context("no folder for the demonstration")?;
-    let mut story = Story::begin(folder.path(), applicants, output)?;
+    let mut story = Story::begin(folder.path(), applicants, output).await?;
     let stop = stop_on_signals()?;
     let told = async {
         story.load_and_be_killed().await?;
         story.change().await?;
         story.dead_letter().await?;
+        story.export(&stop).await?;
         story.summary(began.elapsed()).await
     };
     tokio::select! {
@@ -92,7 +98,7 @@ pub async fn run(stay: bool, applicants: u32, output: Output) -> Result<u8> {
 }
 
 impl Story {
-    fn begin(folder: &Path, applicants: u32, output: Output) -> Result<Self> {
+    async fn begin(folder: &Path, applicants: u32, output: Output) -> Result<Self> {
         let options = AtsOptions {
             applicants: applicants as usize,
             api_key: API_KEY.into(),
@@ -103,16 +109,20 @@ impl Story {
         let ats = Ats::generate(options);
         let server =
             ats.serve(SocketAddr::from(([127, 0, 0, 1], 0))).context("the simulated system can't be served")?;
+        let employees = Employees::begin(folder).await.context("the simulated registry can't be made")?;
         std::fs::write(folder.join("api-key"), API_KEY)?;
+        std::fs::write(folder.join("pepper"), uuid::Uuid::new_v4().to_string())?;
         let text = CONFIG.replace("FOLDER", &folder.display().to_string()).replace("URL", &server.url());
         let config = folder.join("muster.toml");
         std::fs::write(&config, &text)?;
         let settings =
             config::read("demo.toml", &text, Settings::read)?.context("the demonstration's configuration")?;
-        let story = Self { output, settings, config, ats, server, totals: Totals::default() };
+        let totals = Totals::default();
+        let story = Self { output, settings, config, ats, server, employees, export: None, totals };
         story.tell(&format!(
             "1. A recruiting system (simulated, {}) has {applicants} applicants with their milestones.\n   \
-             Muster will read it, write every change once to its topics, work out the register and keep a database the same.",
+             Muster will read it, write every change once to its topics, work out the register and keep a database the same.\n   \
+             A provider registry (simulated, a SQLite file) has {EMPLOYEES} employees, in eight tables: these will be published.",
             story.server.url()
         ))?;
         Ok(story)
@@ -235,6 +245,33 @@ impl Story {
         ))
     }
 
+    /// Changes in the registry: they come into the next snapshot, which the export serves.
+    async fn export(&mut self, stop: &CancellationToken) -> Result<()> {
+        let before = employees::published(&self.settings).await?;
+        let changed = self.employees.change().await?;
+        self.pass().await?;
+        let after = employees::published(&self.settings).await?;
+        ensure!(after.generation > before.generation, "no snapshot was published");
+        let export = Export::begin(&self.settings, stop).await?;
+        let exported = self.employees.compare(&export, &changed).await?;
+        let size = employees::size(&after);
+        self.tell(&format!(
+            "\n5. In the registry, rows of {} employees and of their papers change. Snapshot {} was published: {} tables, {} records.\n   \
+             The export answered with {} employees, equal to the tables ({:.1} MB, compressed when the snapshot was made), and\n   \
+             with the {} of the last day. Somebody without a key got 401.",
+            changed.len(),
+            after.generation,
+            size["datasets"],
+            size["records"],
+            exported.full,
+            exported.bytes as f64 / 1e6,
+            exported.depth_1
+        ))?;
+        self.tell(&format!("   To try while it runs (--stay):\n{}", export.to_try()))?;
+        self.export = Some(export);
+        Ok(())
+    }
+
     /// One pass of everything, in this process.
     async fn pass(&mut self) -> Result<PassCounts> {
         let mut process = Process::open(&self.settings).await?;
@@ -267,7 +304,9 @@ impl Story {
         let Totals { read, changed, unchanged, delivered, rejected, parked } = self.totals;
         let ats = json!({ "read": read, "changed": changed, "unchanged": unchanged, "delivered": delivered,
             "rejected": rejected, "parked": parked });
-        let object = json!({ "seconds": took.as_secs_f64(), "ledger": "balanced", "systems": { "ats": ats } });
+        let snapshot = employees::size(&employees::published(&self.settings).await?);
+        let systems = json!({ "ats": ats, "prm": snapshot });
+        let object = json!({ "seconds": took.as_secs_f64(), "ledger": "balanced", "systems": systems });
         self.output.show(&object, || {
             format!(
                 "\nAfter the kill: {read} records read = {changed} changed + {unchanged} unchanged + {rejected} rejected (+ those overtaken).\n\
