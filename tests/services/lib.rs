@@ -12,7 +12,7 @@
 //! `MUSTER_TEST_CACHE` (default: `muster-tests` in the user's cache folder).
 //!
 //! For tests that break things there are servers of one test alone, always from packages: [`Kafka::own`], three
-//! [`Brokers`], [`Registry::own`], [`Postgres::own`], and [`Toxiproxy`] for the network between.
+//! [`Brokers`], [`Registry::own`], [`Postgres::own`], [`Toxiproxy`] for the network between, and [`S3`] for snapshots.
 //!
 //! ```no_run
 //! # async fn story() -> anyhow::Result<()> {
@@ -38,6 +38,7 @@ mod ports;
 mod postgres;
 mod program;
 mod registry;
+mod s3;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -48,5 +49,6 @@ pub use kafka::{Kafka, OwnKafka, kafka};
 pub use ports::free_port;
 pub use postgres::{OwnPostgres, Postgres, TestDatabase, postgres};
 pub use registry::{OwnRegistry, Registry, registry};
+pub use s3::S3;
 pub use survey::{Outlook, survey};
 pub use toxiproxy::{Proxy, Toxic, Toxiproxy};

@@ -5,6 +5,7 @@
 mod scenarios {
     mod broker_and_database_restarts;
     mod embedded;
+    mod employees;
     mod existing_register;
     mod exports;
     mod kill_rounds;
