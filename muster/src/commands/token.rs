@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use api::export::new_key;
 use chrono::{DateTime, TimeDelta, Utc};
+use pipeline::config::Secret;
 use pipeline::operations::{ExportRecord, NewToken, Operations, TokenRow};
 use serde_json::json;
 
@@ -54,14 +55,21 @@ fn allowed(export: &ExportSettings, scopes: &[String], resources: &[String]) -> 
     Ok(allowed)
 }
 
-async fn create(
+/// A token that was created, and its key, which is kept nowhere.
+pub struct Issued {
+    token: NewToken,
+    /// What its owner sends.
+    pub key: Secret,
+}
+
+/// Creates a token, valid for so many days.
+pub async fn issue(
     export: &ExportSettings,
     operations: &Operations,
     label: &str,
     scopes: Vec<String>,
     days: Option<u32>,
-    output: Output,
-) -> Result<u8> {
+) -> Result<Issued> {
     let is_label = !label.is_empty() && label.len() <= LONGEST_LABEL && !label.chars().any(char::is_control);
     if !is_label {
         bail!("a label has 1 to {LONGEST_LABEL} characters, all of them to be seen");
@@ -81,6 +89,18 @@ async fn create(
     if !operations.create_token(&token).await? {
         bail!("there is, or was, a token with the label {label}: take another, for the audit names exports by it");
     }
+    Ok(Issued { token, key })
+}
+
+async fn create(
+    export: &ExportSettings,
+    operations: &Operations,
+    label: &str,
+    scopes: Vec<String>,
+    days: Option<u32>,
+    output: Output,
+) -> Result<u8> {
+    let Issued { token, key } = issue(export, operations, label, scopes, days).await?;
     let object = json!({
         "id": token.id,
         "label": token.label,

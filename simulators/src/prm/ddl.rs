@@ -58,17 +58,17 @@ impl Place {
 
     /// What a column of this kind is declared as, and what text is cast to.
     pub(super) fn kind(&self, kind: Kind) -> &'static str {
-        match (self.dialect, kind) {
-            (Dialect::Postgres, Kind::Uuid) => "uuid",
-            (Dialect::Postgres, Kind::Varchar) => "varchar",
-            (Dialect::Postgres, Kind::Boolean) => "boolean",
-            (Dialect::Postgres, Kind::Integer) => "integer",
-            (Dialect::Postgres, Kind::Date) => "date",
-            (Dialect::Postgres, Kind::Timestamp) => "timestamp",
-            (Dialect::Postgres, Kind::Timestamptz) => "timestamptz",
-            (Dialect::Postgres, Kind::Jsonb) => "jsonb",
-            (Dialect::Sqlite, Kind::Boolean | Kind::Integer) => "integer",
-            (Dialect::Sqlite, _) => "text",
+        match kind {
+            Kind::Uuid => "uuid",
+            Kind::Varchar => "varchar",
+            Kind::Boolean => "boolean",
+            Kind::Integer => "integer",
+            Kind::Date => "date",
+            Kind::Timestamp => "timestamp",
+            Kind::Timestamptz => "timestamptz",
+            // SQLite keeps what is declared, whatever it is called, for whoever reads the table.
+            Kind::Jsonb if self.dialect == Dialect::Sqlite => "json",
+            Kind::Jsonb => "jsonb",
         }
     }
 

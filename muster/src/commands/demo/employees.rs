@@ -33,8 +33,6 @@ pub(super) struct Exported {
     pub full: usize,
     /// Of those that changed within a day.
     pub depth_1: usize,
-    /// What went over the network for all of them, compressed.
-    pub bytes: u64,
 }
 
 impl Employees {
@@ -57,18 +55,21 @@ impl Employees {
     pub async fn compare(&self, export: &Export, changed: &[String]) -> Result<Exported> {
         let refused = export.get("/api/pis/bulk/employees", "mst_nobodys").await?.0;
         ensure!(refused == StatusCode::UNAUTHORIZED, "a key of nobody's got {refused}");
-        let (status, full, bytes) = export.get("/api/pis/bulk/employees", &export.key).await?;
+        let (status, full) = export.get("/api/pis/bulk/employees", &export.key).await?;
         ensure!(status.is_success(), "all employees: {status}");
         let full = employees(&full)?;
-        let expected: BTreeMap<String, String> =
-            self.changer.expected(Table::Employees).filter_map(|row| Some((text(&row, "id")?, text(&row, "status")?))).collect();
+        let expected: BTreeMap<String, String> = self
+            .changer
+            .expected(Table::Employees)
+            .filter_map(|row| Some((text(&row, "id")?, text(&row, "status")?)))
+            .collect();
         ensure!(full == expected, "the export's employees aren't those of the tables");
-        let (status, depth_1, _) = export.get("/api/pis/bulk/employees?depth=1", &export.key).await?;
+        let (status, depth_1) = export.get("/api/pis/bulk/employees?depth=1", &export.key).await?;
         ensure!(status.is_success(), "the last day's employees: {status}");
         let depth_1 = employees(&depth_1)?;
         let missing = changed.iter().filter(|id| !depth_1.contains_key(*id)).count();
         ensure!(missing == 0, "{missing} employees that changed aren't in the last day's");
-        Ok(Exported { full: full.len(), depth_1: depth_1.len(), bytes })
+        Ok(Exported { full: full.len(), depth_1: depth_1.len() })
     }
 }
 
@@ -106,13 +107,11 @@ impl Export {
         Ok(Self { url: format!("http://{}", served.address), key: issued.key.expose().to_owned(), client })
     }
 
-    /// Status, contents, and how much came.
-    async fn get(&self, path: &str, key: &str) -> Result<(StatusCode, Value, u64)> {
+    async fn get(&self, path: &str, key: &str) -> Result<(StatusCode, Value)> {
         let request = self.client.get(format!("{}{path}", self.url)).header("api-key", key);
         let answer = request.send().await.context("the export doesn't answer")?;
         let status = answer.status();
-        let bytes = answer.content_length().unwrap_or_default();
-        Ok((status, answer.json().await.context("what the export answers")?, bytes))
+        Ok((status, answer.json().await.context("what the export answers")?))
     }
 
     /// Lines to try.

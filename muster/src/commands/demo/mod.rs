@@ -13,6 +13,8 @@ use chrono::Utc;
 use pipeline::config;
 use pipeline::ledger::Counts;
 use pipeline::operations::{LetterFilter, LetterState};
+use pipeline::run::Mode;
+use pipeline::snapshot::Manifest;
 use pipeline::state::{Request, RequestKind};
 use serde_json::{Value, json};
 use simulators::ats::{Ats, AtsOptions};
@@ -247,29 +249,37 @@ impl Story {
 
     /// Changes in the registry: they come into the next snapshot, which the export serves.
     async fn export(&mut self, stop: &CancellationToken) -> Result<()> {
-        let before = employees::published(&self.settings).await?;
+        let before = self.publish().await?;
         let changed = self.employees.change().await?;
         self.pass().await?;
-        let after = employees::published(&self.settings).await?;
+        let after = self.publish().await?;
         ensure!(after.generation > before.generation, "no snapshot was published");
         let export = Export::begin(&self.settings, stop).await?;
         let exported = self.employees.compare(&export, &changed).await?;
         let size = employees::size(&after);
         self.tell(&format!(
-            "\n5. In the registry, rows of {} employees and of their papers change. Snapshot {} was published: {} tables, {} records.\n   \
-             The export answered with {} employees, equal to the tables ({:.1} MB, compressed when the snapshot was made), and\n   \
-             with the {} of the last day. Somebody without a key got 401.",
+            "\n5. In the registry, {} employees change. Snapshot {} was published: {} tables, {} records, complete as of its date.\n   \
+             The export answered with {} employees, equal to the tables, and with the {} of the last day; a wrong key got 401.",
             changed.len(),
             after.generation,
             size["datasets"],
             size["records"],
             exported.full,
-            exported.bytes as f64 / 1e6,
             exported.depth_1
         ))?;
         self.tell(&format!("   To try while it runs (--stay):\n{}", export.to_try()))?;
         self.export = Some(export);
         Ok(())
+    }
+
+    /// Makes a snapshot of what the topics hold, in this process.
+    async fn publish(&self) -> Result<Manifest> {
+        let mut process = Process::open(&self.settings).await?;
+        for (name, result) in process.do_jobs(Mode::Once, &CancellationToken::new()).await {
+            result.with_context(|| name)?;
+        }
+        process.close().await;
+        employees::published(&self.settings).await
     }
 
     /// One pass of everything, in this process.

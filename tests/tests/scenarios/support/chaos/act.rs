@@ -1,7 +1,5 @@
 //! Does what a round says.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
