@@ -262,26 +262,33 @@ async fn settles(story: &Story, running: &mut Running) -> Result<()> {
     running.during(settled).await
 }
 
+/// How a row stood from some moment between these two on; `None`: it had gone.
+struct Version {
+    begun: DateTime<Utc>,
+    committed: DateTime<Utc>,
+    row: Option<Value>,
+}
+
 /// Changes go on while snapshots are made: each row of each is as it stood at some moment between the dataset's date and the
 /// snapshot's publication.
 async fn every_row_stood_so(story: &mut Story) -> Result<()> {
     let began = DateTime::<Utc>::MIN_UTC;
-    let mut history: BTreeMap<String, Vec<(DateTime<Utc>, DateTime<Utc>, Option<Value>)>> = story
+    let mut history: BTreeMap<String, Vec<Version>> = story
         .changer
         .expected(Table::Employees)
-        .map(|row| (key(&row), vec![(began, began, Some(record(&row)))]))
+        .map(|row| (key(&row), vec![Version { begun: began, committed: began, row: Some(record(&row)) }]))
         .collect();
     for _ in 0..3 {
         let published = AtomicBool::new(false);
         let (site, changer) = (&story.site, &mut story.changer);
         let changing = async {
             while !published.load(Ordering::Relaxed) {
-                let before = Utc::now();
+                let begun = Utc::now();
                 let changed = changer.change(5, None).await?;
-                let after = Utc::now();
+                let committed = Utc::now();
                 for write in changed.writes.iter().filter(|write| write.row.table == Table::Employees) {
                     let row = (write.action != Action::Delete).then(|| record(&write.row));
-                    history.entry(key(&write.row)).or_default().push((before, after, row));
+                    history.entry(key(&write.row)).or_default().push(Version { begun, committed, row });
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -310,12 +317,12 @@ async fn every_row_stood_so(story: &mut Story) -> Result<()> {
     let exported = story.exported(Table::Employees, "/api/pis/bulk/employees").await?;
     for (key, versions) in &history {
         let shown = exported.get(key);
-        let stood = versions.iter().enumerate().any(|(place, (since, _, row))| {
-            let until = versions.get(place + 1).map_or(DateTime::<Utc>::MAX_UTC, |(_, after, _)| *after);
-            row.as_ref() == shown && *since <= to && until >= from
+        let stood = versions.iter().enumerate().any(|(place, version)| {
+            let until = versions.get(place + 1).map_or(DateTime::<Utc>::MAX_UTC, |next| next.committed);
+            version.row.as_ref() == shown && version.begun <= to && until >= from
         });
         // Who came in between may be there or not.
-        let came_later = shown.is_none() && versions[0].1 >= from;
+        let came_later = shown.is_none() && versions[0].committed >= from;
         ensure!(stood || came_later, "{key} never stood so between {from} and {to}: {shown:?}");
     }
     ensure!(exported.keys().all(|key| history.contains_key(key)), "somebody is there who never was");
