@@ -24,8 +24,8 @@ use super::SnapshotError;
 const TAIL: u64 = 256 << 10;
 
 /// A batch has about so many bytes, and at most [`ROWS`] rows.
-const BATCH_BYTES: u64 = 4 << 20;
-const ROWS: u64 = 8192;
+const BATCH_BYTES: u64 = 2 << 20;
+const ROWS: u64 = 4096;
 
 /// An object's rows, in order.
 pub(super) struct Rows {

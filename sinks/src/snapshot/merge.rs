@@ -16,11 +16,11 @@ use super::runs::{Change, Sorted};
 use super::windows::ChangeRule;
 
 /// A batch has at most so many rows, and about so many bytes.
-const ROWS: usize = 8192;
-const BYTES: usize = 6 << 20;
+const ROWS: usize = 4096;
+const BYTES: usize = 3 << 20;
 
 /// Changes that are decoded at once.
-const DECODED_BYTES: usize = 4 << 20;
+const DECODED_BYTES: usize = 2 << 20;
 
 /// A batch is made of rows of so many others at most.
 const SOURCES: usize = 4;

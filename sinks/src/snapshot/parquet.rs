@@ -24,10 +24,10 @@ use super::upload::Upload;
 
 /// A row group has at most so many rows and about so many bytes: what a reader holds, and a writer, before it is written.
 const GROUP_ROWS: usize = 256 << 10;
-const GROUP_BYTES: usize = 16 << 20;
+const GROUP_BYTES: usize = 8 << 20;
 
 /// The windows' files together hold so much in memory before the largest row group of them is written.
-const PARTS_BYTES: usize = 32 << 20;
+const PARTS_BYTES: usize = 16 << 20;
 
 /// How files are written: sorted by key, with statistics, zstd at its fastest.
 fn properties(columns: &SchemaRef) -> WriterProperties {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use pipeline::job::{Done, Job, JobError};
 use pipeline::ledger::Counts;
 use pipeline::run::Runtime;
@@ -113,7 +113,7 @@ impl Snapshots {
     ) -> Result<(Manifest, BTreeMap<String, DatasetReport>), SnapshotError> {
         let generation = latest.map_or(Generation(1), |latest| latest.generation.next());
         // A clock that was set back doesn't make a generation older than the one before.
-        let nominal = latest.map_or(nominal, |latest| nominal.max(latest.nominal));
+        let nominal = latest.map_or(nominal, |latest| nominal.max(latest.nominal)).trunc_subsecs(3);
         let mut history = Vec::new();
         if let Some(latest) = latest {
             history.push(Earlier { generation: latest.generation, nominal: latest.nominal });
@@ -169,7 +169,7 @@ impl Snapshots {
             format: FORMAT,
             generation,
             nominal,
-            published: runtime.clock.now(),
+            published: runtime.clock.now().trunc_subsecs(3),
             days: match self.settings.days {
                 DayRule::Rolling => Days::Rolling,
                 DayRule::Calendar(zone) => Days::Calendar { zone: zone.name().to_owned() },

@@ -15,7 +15,7 @@ use super::SnapshotError;
 use super::base::hex;
 
 /// A part of an upload. Some stores want all parts but the last to be of one size; most want at least 5 MiB.
-const PART: usize = 8 << 20;
+const PART: usize = 5 << 20;
 
 /// Stores take 10,000 parts: whoever needs more than half of them gets larger ones.
 const MANY: usize = 5_000;
