@@ -512,7 +512,13 @@ fn jobs(settings: &Settings) -> Result<Vec<JobTask>> {
 /// The job that writes snapshots. Contacts nothing, but makes a local store's folder.
 pub fn snapshots(settings: &Settings, of: &SnapshotSettings) -> Result<Snapshots> {
     let store = Store::open(&of.store, &environment).context("the store of the snapshots")?;
-    Ok(Snapshots::new(of.clone(), store, settings.folder.clone()))
+    let mut of = of.clone();
+    for dataset in of.datasets.values_mut() {
+        // Topics of tables are known to the configuration alone.
+        let known = || settings.catalogue.entity(&dataset.topic).map(|entity| entity.key_fields.clone());
+        dataset.key_fields = dataset.key_fields.take().or_else(known);
+    }
+    Ok(Snapshots::new(of, store, settings.folder.clone()))
 }
 
 fn memories(settings: &Settings) -> PathBuf {

@@ -51,8 +51,7 @@ fn data_type(kind: &Kind) -> DataType {
         Kind::Array(item) => DataType::List(item_of(item)),
         Kind::Map(item) => DataType::Map(entries_of(item), false),
         Kind::Record(record) => DataType::Struct(fields_of(record)),
-        // Text, in one form or another: readers need no more than that.
-        _ => DataType::Utf8,
+        Kind::String | Kind::Uuid | Kind::Json | Kind::Enum(_) => DataType::Utf8,
     }
 }
 
@@ -126,7 +125,7 @@ pub(super) fn array(kind: &Kind, values: &[Option<&Value<'_>>]) -> Result<ArrayR
             }
             Arc::new(StructArray::try_new(fields_of(record), children, Some(nulls))?)
         }
-        _ => Arc::new(scalars!(StringArray, values, Value::String(v) => *v)),
+        Kind::String | Kind::Uuid | Kind::Json | Kind::Enum(_) => Arc::new(scalars!(StringArray, values, Value::String(v) => *v)),
     })
 }
 

@@ -201,7 +201,7 @@ async fn attempt(
             hint: "the next run reads it whole".into(),
         });
     }
-    let schema = schema(settings, previous, &collected)?;
+    let schema = schema(runtime, settings, previous, &collected).await?;
     let work = Work {
         settings: context.settings.clone(),
         dataset: settings.clone(),
@@ -270,14 +270,17 @@ fn starts(previous: Option<&Dataset>, reading: Reading, lives: &[(TopicPartition
     lives.iter().map(begin).collect()
 }
 
-/// The schema of the columns: that of the newest value that was read, else the previous generation's.
-fn schema(
+/// The schema of the columns: the one that was announced last for the topic, so that columns don't come and go with the values
+/// that happened to be read; else that of the newest value, else the previous generation's.
+async fn schema(
+    runtime: &Runtime,
     settings: &DatasetSettings,
     previous: Option<&Dataset>,
     collected: &Collected,
 ) -> Result<Arc<Schema>, SnapshotError> {
-    if let Some(newest) = &collected.newest {
-        return Ok(Arc::clone(newest));
+    let announced = runtime.state.schemas.current(&runtime.log.own_name(&settings.topic)).await?;
+    if let Some(schema) = announced.or_else(|| collected.newest.clone()) {
+        return Ok(schema);
     }
     if let Some(schema) = previous.and_then(|previous| Schema::parse(&previous.schema.to_string()).ok()) {
         return Ok(Arc::new(schema));

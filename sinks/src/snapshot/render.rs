@@ -1,7 +1,5 @@
 //! From Arrow columns to the JSON that the export gives, straight into one buffer.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use arrow::array::{
     Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
     Int64Array, ListArray, MapArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
@@ -12,7 +10,7 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Offset, TimeZone};
 use chrono_tz::Tz;
-use schemas::{Date, Schema};
+use schemas::{Date, Kind, Schema};
 use serde::de::IgnoredAny;
 
 use super::SnapshotError;
@@ -60,13 +58,7 @@ impl Renderer {
                     hint: "name another in `fields`, or have its source read it".into(),
                 });
             };
-            let style = style(
-                from,
-                &field.kind.to_string(),
-                &settings.json_fields,
-                &settings.as_datetime,
-                &settings.offset_zone,
-            );
+            let style = style(from, &field.kind, settings);
             let mut quoted = Vec::with_capacity(name.len() + 3);
             text(name, &mut quoted);
             quoted.push(b':');
@@ -94,20 +86,14 @@ impl Renderer {
     }
 }
 
-fn style(
-    name: &str,
-    kind: &str,
-    json: &BTreeSet<String>,
-    datetimes: &BTreeSet<String>,
-    zones: &BTreeMap<String, Tz>,
-) -> Style {
-    if kind == "json" || json.contains(name) {
+fn style(name: &str, kind: &Kind, settings: &DatasetSettings) -> Style {
+    if matches!(kind, Kind::Json) || settings.json_fields.contains(name) {
         return Style::Json;
     }
-    if datetimes.contains(name) {
+    if settings.as_datetime.contains(name) {
         return Style::Datetime;
     }
-    zones.get(name).map_or(Style::Plain, |zone| Style::Zone(*zone))
+    settings.offset_zone.get(name).map_or(Style::Plain, |zone| Style::Zone(*zone))
 }
 
 fn record(columns: &[(&[u8], Cells<'_>)], row: usize, nulls: bool, out: &mut Vec<u8>) {
