@@ -125,7 +125,9 @@ pub(super) fn array(kind: &Kind, values: &[Option<&Value<'_>>]) -> Result<ArrayR
             }
             Arc::new(StructArray::try_new(fields_of(record), children, Some(nulls))?)
         }
-        Kind::String | Kind::Uuid | Kind::Json | Kind::Enum(_) => Arc::new(scalars!(StringArray, values, Value::String(v) => *v)),
+        Kind::String | Kind::Uuid | Kind::Json | Kind::Enum(_) => {
+            Arc::new(scalars!(StringArray, values, Value::String(v) => *v))
+        }
     })
 }
 
