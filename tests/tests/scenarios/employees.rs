@@ -66,19 +66,11 @@ impl Story {
         std::fs::write(site.path("secret-key"), S3::SECRET_KEY)?;
         std::fs::write(site.path("access-key"), S3::ACCESS_KEY)?;
         let resources = TABLES.iter().flat_map(|(_, name, _)| ["--resource", *name]);
-        let create: Vec<&str> = ["token", "create", "reader"].into_iter().chain(resources).collect();
+        let create: Vec<&str> = ["token", "create", "--label", "reader"].into_iter().chain(resources).collect();
         let token = site.ask(&create).await?;
         let key = token["key"].as_str().context("a key")?.to_owned();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
         Ok(Some(Self { _cluster: cluster, _store: store, site, changer, export, key, client }))
-    }
-
-    /// The export, by a process that does nothing else.
-    async fn serve(&self) -> Result<Running> {
-        let mut serving = Running::start(&mut self.site.command(&["serve"]), self.site.path("serve.log"))?;
-        let answers = until("the export answers", || async { self.get("/openapi.json").await.map(drop) });
-        serving.during(answers).await?;
-        Ok(serving)
     }
 
     async fn get(&self, path: &str) -> Result<(Value, u64)> {
@@ -217,9 +209,9 @@ async fn what_the_tables_hold_is_exported_from_a_bucket() -> Result<()> {
 /// Loaded, changed, changed while it is published; at rest it is the tables' own contents.
 async fn told(story: &mut Story) -> Result<()> {
     story.site.give(&["run", "--once"]).await?.ok()?;
-    let serving = story.serve().await?;
+    // It follows, publishes and exports.
     let mut running = story.site.start()?;
-    story.snapshot().await?;
+    running.during(story.snapshot()).await?;
     story.compare().await?;
 
     // A transaction that stays open while later ones are committed and read.
@@ -245,10 +237,8 @@ async fn told(story: &mut Story) -> Result<()> {
     every_row_stood_so(story).await?;
     settles(story, &mut running).await?;
     story.site.ask(&["snapshot", "verify", "--topic"]).await?;
-    for process in [running, serving] {
-        let (code, took) = process.terminate().await?;
-        ensure!(code == 0 && took < Duration::from_secs(10), "exit code {code} after {took:?}");
-    }
+    let (code, took) = running.terminate().await?;
+    ensure!(code == 0 && took < Duration::from_secs(10), "exit code {code} after {took:?}");
     Ok(())
 }
 
