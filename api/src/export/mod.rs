@@ -2,13 +2,13 @@
 //!
 //! | path | answers |
 //! |---|---|
-//! | `/api/pis/bulk/{resource}?depth=N` | the records, as the contract wants them ([`answer`]) |
-//! | `/api/bulk/manifest` | what the newest snapshot has ([`manifest_view`]) |
+//! | `/api/pis/bulk/{resource}?depth=N` | the records, as the contract wants them (`answer`) |
+//! | `/api/bulk/manifest` | what the newest snapshot has (`manifest_view`) |
 //! | `/openapi.json` | the description of this interface; without a key |
 //!
-//! A request goes through [`frame`] (id, address, key), is routed, is allowed ([`auth`]), understood ([`depth`], [`negotiate`],
-//! [`conditions`]), drawn up ([`plan`]), opened, and then copied as the client takes it ([`body`]). It takes one manifest
-//! ([`current`]) and reads what that names, so it never mixes two snapshots. Any number of processes serve the same snapshots:
+//! A request goes through `frame` (id, address, key), is routed, is allowed (`auth`), understood (`depth`, `negotiate`,
+//! `conditions`), drawn up (`plan`), opened, and then copied as the client takes it (`body`). It takes one manifest
+//! (`current`) and reads what that names, so it never mixes two snapshots. Any number of processes serve the same snapshots:
 //! they share the store and the operations database, and nothing else.
 
 mod answer;

@@ -1,9 +1,11 @@
 //! Writes records as a JSON array, laid out so that the records can be copied out of it.
 //!
-//!     [⏎
-//!     {…},⏎
-//!     {…}⏎
-//!     ]⏎
+//! ```text
+//! [⏎
+//! {…},⏎
+//! {…}⏎
+//! ]⏎
+//! ```
 //!
 //! The object is a JSON document for whoever reads it whole. Its *items* (the records with the commas between them) begin and
 //! end at whole bytes that depend on nothing before them: in gzip the deflate stream is fully flushed on both sides, in zstd

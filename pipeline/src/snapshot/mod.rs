@@ -3,10 +3,12 @@
 //!
 //! Below a store's folder (its *prefix*):
 //!
-//!     generations/00000042.json                          a manifest: created last, never changed
-//!     data/00000042-5f3c9e1a/employees/full.parquet      objects, named by manifests alone; never changed either
-//!     data/00000042-5f3c9e1a/employees/full.json.gz
-//!     lease.json                                         who is writing; spares work, decides nothing
+//! ```text
+//! generations/00000042.json                          a manifest: created last, never changed
+//! data/00000042-5f3c9e1a/employees/full.parquet      objects, named by manifests alone; never changed either
+//! data/00000042-5f3c9e1a/employees/full.json.gz
+//! lease.json                                         who is writing; spares work, decides nothing
+//! ```
 //!
 //! A generation exists from the moment its manifest does ([`Store::publish`]: a conditional create, so that of two writers one
 //! wins). A reader takes the manifest with the highest number and then only what that names: it can't see half a snapshot, nor

@@ -118,8 +118,8 @@ impl Export {
     pub fn to_try(&self) -> String {
         let (url, key) = (&self.url, &self.key);
         format!(
-            "  curl --compressed -H 'api-key: {key}' '{url}/api/pis/bulk/employees?depth=1'\n  \
-             curl -H 'api-key: {key}' -H 'accept: application/x-ndjson' {url}/api/pis/bulk/divisions | head -1\n  \
+            "     curl --compressed -H 'api-key: {key}' '{url}/api/pis/bulk/employees?depth=1'\n     \
+             curl -H 'api-key: {key}' -H 'accept: application/x-ndjson' {url}/api/pis/bulk/divisions | head -1\n     \
              curl -H 'api-key: {key}' {url}/api/bulk/manifest"
         )
     }
