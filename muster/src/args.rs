@@ -229,7 +229,7 @@ pub enum TokenAction {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
-    /// Take one back: within five seconds no instance accepts it any more.
+    /// Take one back: within five seconds no instance that reaches the operations database accepts it any more.
     Revoke {
         /// Its label or id.
         label: String,

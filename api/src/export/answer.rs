@@ -156,6 +156,7 @@ async fn wish<'e>(export: &'e Export, caller: &Caller, uri: &Uri) -> Result<Wish
         false => None,
     };
     let none = || match export.options.without_snapshot {
+        _ if export.current.is_unknown() => Failure::unavailable("The snapshots can't be read at the moment", AGAIN),
         super::WithoutSnapshot::NotFound => Failure::no_snapshot(),
         super::WithoutSnapshot::Unavailable => {
             Failure::unavailable("There is no snapshot of this resource yet", export.options.snapshot_retry)
@@ -278,7 +279,12 @@ fn parquet(wish: &Wish<'_>, dataset: &Dataset, asked: &Asked, headers: &HeaderMa
     let mut out = HeaderMap::new();
     insert(&mut out, ETAG, &tag);
     out.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let (status, range) = match conditions::wanted(headers, object.bytes, &tag) {
+    // Who has it already is told so, whatever else was wanted.
+    let wanted = match conditions::is_known(headers, &tag) {
+        true => Wanted::Whole,
+        false => conditions::wanted(headers, object.bytes, &tag),
+    };
+    let (status, range) = match wanted {
         Wanted::Whole => (StatusCode::OK, 0..object.bytes),
         Wanted::Nothing => return Err(Failure::range(object.bytes)),
         Wanted::Part(range) => {

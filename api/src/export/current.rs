@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use pipeline::snapshot::{Manifest, Store};
+use pipeline::snapshot::{Manifest, Store, StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +32,10 @@ pub(super) struct Current {
 #[derive(Debug, Default)]
 struct Looked {
     tried: Option<Instant>,
-    succeeded: Option<Instant>,
+    /// It said something, if only what isn't understood.
+    answered: Option<Instant>,
+    /// It said what the newest snapshot is, or that there is none.
+    succeeded: bool,
     failing: bool,
 }
 
@@ -59,7 +62,12 @@ impl Current {
 
     /// Whether the store hasn't answered for a while.
     pub(super) fn is_silent(&self) -> bool {
-        self.looked().succeeded.is_none_or(|at| at.elapsed() > SILENT)
+        self.looked().answered.is_none_or(|at| at.elapsed() > SILENT)
+    }
+
+    /// Whether it isn't known if there is a snapshot at all.
+    pub(super) fn is_unknown(&self) -> bool {
+        !self.looked().succeeded
     }
 
     /// Looks every now and then, until told to stop.
@@ -80,9 +88,12 @@ impl Current {
         let known = self.known();
         let found = self.store.latest(known.as_deref()).await;
         let mut looked = self.looked();
+        if matches!(found, Err(StoreError::NotUnderstood { .. })) {
+            looked.answered = Some(Instant::now());
+        }
         match found {
             Ok(newer) => {
-                looked.succeeded = Some(Instant::now());
+                (looked.answered, looked.succeeded) = (Some(Instant::now()), true);
                 if std::mem::take(&mut looked.failing) {
                     tracing::info!("the store of the snapshots is back");
                 }

@@ -11,12 +11,12 @@ use axum::response::{IntoResponse, Response};
 use pipeline::snapshot::{Dataset, Manifest, Set};
 use serde_json::{Map, Value, json};
 
-use super::Export;
 use super::answer::extension;
 use super::envelope::{self, moment};
 use super::errors::Failure;
 use super::frame::Asked;
 use super::tokens::Caller;
+use super::{AGAIN, Export};
 
 /// What the newest snapshot has.
 #[utoipa::path(
@@ -32,14 +32,18 @@ use super::tokens::Caller;
         (status = 404, description = "There is no snapshot yet", body = super::openapi::Failed),
         (status = 405, description = "Neither GET nor HEAD", body = super::openapi::Failed),
         (status = 429, description = "Too many requests with this key", body = super::openapi::Failed),
-        (status = 503, description = "Keys can't be checked at the moment", body = super::openapi::Failed),
+        (status = 503, description = "Keys can't be checked, or the snapshots can't be read, at the moment", body = super::openapi::Failed),
     ),
     security(("api-key" = [])),
 )]
 pub(super) async fn manifest(State(export): State<Arc<Export>>, request: Request) -> Result<Response, Failure> {
     let (caller, asked) = (extension::<Arc<Caller>>(request.extensions())?, extension::<Asked>(request.extensions())?);
     drop(request);
-    let manifest = export.current.manifest().await.ok_or_else(Failure::no_snapshot)?;
+    let none = || match export.current.is_unknown() {
+        true => Failure::unavailable("The snapshots can't be read at the moment", AGAIN),
+        false => Failure::no_snapshot(),
+    };
+    let manifest = export.current.manifest().await.ok_or_else(none)?;
     let data = public(&export, &manifest, &caller);
     let mut response = Json(envelope::object(&asked.url, &asked.id, data)).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));

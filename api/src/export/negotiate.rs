@@ -88,10 +88,10 @@ fn best<T: Copy, const N: usize>(weighed: [(u16, T); N]) -> Option<T> {
 fn media_weight(accepted: &[(String, u16)], media_type: &str) -> u16 {
     let group = media_type.split_once('/').map_or(String::new(), |(group, _)| format!("{group}/*"));
     let find = |name: &str| accepted.iter().find(|(range, _)| range == name).map(|(_, weight)| *weight);
-    find(media_type).or_else(|| find(&group)).or_else(|| find("*/*")).unwrap_or(0)
+    find(media_type).or_else(|| find(&group)).or_else(|| find("*/*")).or_else(|| find("*")).unwrap_or(0)
 }
 
-/// What a list with q-values names, in thousandths; what can't be read counts as not named.
+/// What a list with q-values names, in thousandths. A weight that can't be read is the least there is: it was named.
 fn weights(headers: &HeaderMap, name: &axum::http::HeaderName) -> Vec<(String, u16)> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     let items = lines.flat_map(|line| line.split(','));
@@ -100,18 +100,18 @@ fn weights(headers: &HeaderMap, name: &axum::http::HeaderName) -> Vec<(String, u
             let mut parts = item.split(';').map(str::trim);
             let name = parts.next().filter(|name| !name.is_empty())?.to_ascii_lowercase();
             let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-            Some((name, q.map_or(Some(1_000), thousandths)?))
+            Some((name, q.map_or(1_000, |q| thousandths(q).unwrap_or(1))))
         })
         .collect()
 }
 
-/// `0.25` is 250: at most three digits behind the point.
+/// `0.25` is 250, and so is `.25`, as Java's own client writes it: at most three digits behind the point.
 fn thousandths(q: &str) -> Option<u16> {
     let (whole, rest) = q.split_once('.').unwrap_or((q, ""));
     let digits = rest.len() <= 3 && rest.bytes().all(|byte| byte.is_ascii_digit());
     match whole {
         "1" if digits && rest.bytes().all(|byte| byte == b'0') => Some(1_000),
-        "0" if digits => format!("{rest:0<3}").parse().ok(),
+        "0" | "" if digits && !(whole.is_empty() && rest.is_empty()) => format!("{rest:0<3}").parse().ok(),
         _ => None,
     }
 }
@@ -143,6 +143,8 @@ mod tests {
             (Some("application/json;q=0"), None),
             // What can't be read isn't there.
             (Some("application/json;q=2"), Some(Shape::Json)),
+            (Some("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"), Some(Shape::Json)),
+            (Some("text/html, *; q=.2"), Some(Shape::Json)),
         ] {
             assert_eq!(shape(&headers(ACCEPT, accept), JSON), expected, "{accept:?}");
         }
@@ -171,7 +173,7 @@ mod tests {
             (Some("identity;q=0"), &[Identity], None),
             (Some("identity;q=0, zstd;q=0.001"), &all, Some(Zstd)),
             (Some("identity, gzip;q=0.9"), &all, Some(Identity)),
-            (Some("gzip;q=1.5"), &all, Some(Identity)),
+            (Some("gzip;q=1.5"), &all, Some(Gzip)),
             (Some("br"), &all, Some(Identity)),
         ] {
             let chosen = coding(&headers(ACCEPT_ENCODING, accept), |coding| available.contains(&coding));

@@ -70,7 +70,7 @@ pub async fn issue(
     scopes: Vec<String>,
     days: Option<u32>,
 ) -> Result<Issued> {
-    let is_label = !label.is_empty() && label.len() <= LONGEST_LABEL && !label.chars().any(char::is_control);
+    let is_label = !label.is_empty() && label.chars().count() <= LONGEST_LABEL && !label.chars().any(char::is_control);
     if !is_label {
         bail!("a label has 1 to {LONGEST_LABEL} characters, all of them to be seen");
     }
@@ -148,7 +148,10 @@ async fn revoke(operations: &Operations, label: &str, output: Output) -> Result<
     let token = found(operations, label).await?;
     let revoked = operations.revoke_token(&token.id, Utc::now()).await?;
     output.show(&json!({ "label": token.label, "id": token.id, "revoked": revoked }), || match revoked {
-        true => format!("{} is revoked: within five seconds no instance takes it any more", token.label),
+        true => format!(
+            "{} is revoked: within five seconds no instance that reaches this database takes it any more",
+            token.label
+        ),
         false => format!("{} was revoked before", token.label),
     })?;
     Ok(exit::DONE)

@@ -24,7 +24,12 @@ async fn made_to_answer(status: u16) -> u16 {
     let parquet = get(EMPLOYEES, &key).header("accept", "application/vnd.apache.parquet");
     let request = match status {
         200 => get(EMPLOYEES, &key),
-        206 => parquet.header("range", "bytes=0-0"),
+        206 | 416 => {
+            let head =
+                ask(&instance.router, get(EMPLOYEES, &key).header("accept", "application/vnd.apache.parquet")).await;
+            let range = if status == 206 { "bytes=0-0" } else { "bytes=10000-" };
+            parquet.header("range", range).header("if-range", head.header("etag"))
+        }
         304 => get(EMPLOYEES, &key).header("if-none-match", "*"),
         401 => get(EMPLOYEES, "mst_guess"),
         403 => get("/api/pis/bulk/nothing", &key),
@@ -39,7 +44,6 @@ async fn made_to_answer(status: u16) -> u16 {
         405 => get(EMPLOYEES, &key).method("POST"),
         406 => get(EMPLOYEES, &key).header("accept", "text/html"),
         414 => get(&format!("{EMPLOYEES}?x={}", "a".repeat(2_100)), &key),
-        416 => parquet.header("range", "bytes=10000-"),
         422 => get(&format!("{EMPLOYEES}?depth=0"), &key),
         429 | 503 => {
             let mut site = site;

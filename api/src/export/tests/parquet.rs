@@ -29,13 +29,21 @@ async fn a_file_is_read_whole_or_in_ranges_as_readers_of_columns_do() {
         assert_eq!(part.header("content-length"), length.to_string());
         assert!(part.body.iter().enumerate().all(|(at, found)| *found == byte(from + at)) && part.body.len() == length);
     }
-    let request = get(EMPLOYEES, &key).header("accept", PARQUET).header("range", "bytes=10000-");
+    let request =
+        get(EMPLOYEES, &key).header("accept", PARQUET).header("range", "bytes=10000-").header("if-range", &tag);
     let none = ask(&instance.router, request).await;
     assert_eq!((none.status.as_u16(), none.header("content-range")), (416, "bytes */10000"));
     // Of another file than the client began with: all of the new one.
     let request =
         get(EMPLOYEES, &key).header("accept", PARQUET).header("range", "bytes=0-3").header("if-range", "\"old\"");
     assert_eq!(ask(&instance.router, request).await.status.as_u16(), 200);
+    // Or than nobody knows which.
+    let request = get(EMPLOYEES, &key).header("accept", PARQUET).header("range", "bytes=4-");
+    assert_eq!(ask(&instance.router, request).await.status.as_u16(), 200);
+    // Who has it is told so, whatever else was asked for.
+    let request = get(EMPLOYEES, &key).header("accept", PARQUET).header("range", "bytes=10000-");
+    let request = request.header("if-range", &tag).header("if-none-match", &tag);
+    assert_eq!(ask(&instance.router, request).await.status.as_u16(), 304);
 }
 
 #[tokio::test]
