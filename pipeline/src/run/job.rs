@@ -40,7 +40,7 @@ impl JobTask {
     pub async fn run(&self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
         let name = self.name().to_owned();
         runtime.health.starting(&name, LOOK_EVERY, runtime.clock.now());
-        let mut work = JobWork { task: self, put_off: None, complaints: Vec::new() };
+        let mut work = JobWork { task: self, put_off: None, ran: None, complaints: Vec::new() };
         supervise(&name, runtime, mode, stop, &mut work).await
     }
 }
@@ -49,6 +49,8 @@ struct JobWork<'a> {
     task: &'a JobTask,
     /// After a failed run: not before this, and why.
     put_off: Option<(DateTime<Utc>, String)>,
+    /// When it was run last here.
+    ran: Option<DateTime<Utc>>,
     /// Of the last run.
     complaints: Vec<String>,
 }
@@ -142,9 +144,11 @@ impl JobWork<'_> {
         let Some(schedule) = &self.task.schedule else { return Ok(None) };
         let Some(last) = self.task.job.last(runtime).await? else { return Ok(Some(now)) };
         // The clock was ahead when it ran last: nobody waits for that time to come again.
-        if last > now {
-            return Ok(schedule.next_after(now));
-        }
+        let last = match self.ran.filter(|ran| *ran <= now) {
+            _ if last <= now => last,
+            Some(ran) => ran,
+            None => return Ok(Some(now)),
+        };
         Ok(schedule.missed(last, now).or_else(|| schedule.next_after(last)))
     }
 
@@ -158,6 +162,7 @@ impl JobWork<'_> {
         let name = self.task.name().to_owned();
         let id = uuid::Uuid::new_v4().to_string();
         let started = runtime.clock.now();
+        self.ran = Some(started);
         tracing::info!(component = name, nominal = %nominal, "job begins");
         let run = RunStart { id: &id, source: &name, ask: "job", window: None, started };
         runtime.operations.begin_run(&run).await;

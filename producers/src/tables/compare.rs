@@ -152,7 +152,8 @@ impl TableSource {
             true => Some(()),
             false => self.remembered.with(|ranges| ranges.finish(Some(began)).map(|_| ())),
         });
-        self.remembered.under_way = Some((began, next.new));
+        // The last page, asked for again, doesn't finish once more what is finished.
+        self.remembered.under_way = more.then_some((began, next.new));
         let at = At { ranges: ended.and(id), ..at };
         let reading = Reading { began, high, after: None, what: What::Remembering, ranges: Some(next) };
         Ok(self.page(plan, at, reading, read))
@@ -185,17 +186,24 @@ impl TableSource {
         let mut cursor = reading.ranges.unwrap_or_default();
         let started = Instant::now();
         loop {
-            let Some(found) = self.remembered.with(|ranges| Ok((ranges.get(cursor.next)?, before(ranges, cursor)?)))
+            let Some((old, from)) =
+                self.remembered.with(|ranges| Ok((ranges.get(cursor.next)?, before(ranges, cursor)?)))
             else {
                 return self.remembering(engine, plan, At { reading: None, ..at }).await;
             };
-            let (Some(old), from) = found else {
+            let Some(old) = old else {
+                // The last range has no end: one that has is followed by another, or the file is damaged.
+                if cursor.next == 0 || from.is_some() {
+                    return self.remembering(engine, plan, At { reading: None, ..at }).await;
+                }
                 reading = Reading { what: What::Looking, after: None, ranges: Some(cursor), ..reading };
                 return Ok(self.nothing_yet(at, reading));
             };
             if reading.after.is_none() {
                 if self.is_same(engine, plan, &old, from.as_deref(), whole).await? {
-                    self.remembered.with(|ranges| ranges.put(cursor.new, &old));
+                    if self.remembered.with(|ranges| ranges.put(cursor.new, &old)).is_none() {
+                        return self.remembering(engine, plan, At { reading: None, ..at }).await;
+                    }
                     cursor = Cursor { next: cursor.next + 1, first: cursor.new + 1, new: cursor.new + 1 };
                     if started.elapsed() < HAND_OVER {
                         continue;
@@ -231,16 +239,20 @@ impl TableSource {
         let last = read.gather.rows.last.clone();
         let range = range(&read, old.up_to);
         // An empty range is part of its neighbour.
+        let mut noted = Some(());
         if range.rows > 0 || range.up_to.is_none() {
-            self.remembered.with(|ranges| ranges.put(cursor.new, &range));
+            noted = self.remembered.with(|ranges| ranges.put(cursor.new, &range));
             cursor.new += 1;
         }
         if !more {
-            self.remembered.with(|ranges| ranges.settle(cursor.next, cursor.first..cursor.new));
+            let settled = self.remembered.with(|ranges| ranges.settle(cursor.next, cursor.first..cursor.new));
+            noted = noted.and(settled.map(|_| ()));
             cursor = Cursor { next: cursor.next + 1, first: cursor.new, new: cursor.new };
         }
         let reading = Reading { after: last.filter(|_| more), ranges: Some(cursor), ..reading };
-        let mut page = self.nothing_yet(at, reading);
+        // A file with a hole vouches for nothing: the next page begins to remember anew.
+        let ranges = at.ranges.clone().filter(|_| noted.is_some());
+        let mut page = self.nothing_yet(At { ranges, ..at }, reading);
         page.captured = read.captured;
         page.read = read.gather.rows.read;
         (page.changes, page.rejects) = read.gather.rows.finish();
@@ -273,12 +285,13 @@ impl TableSource {
     fn compared(&mut self, plan: &Plan, at: At, reading: Reading) -> Page {
         let rows_at = self.compares_rows(plan, reading.began).then_some(reading.began);
         let gone = self.remembered.with(|ranges| ranges.finish(rows_at));
-        self.remembered.under_way = None;
         let few = gone.as_ref().is_some_and(|gone| gone.len() <= MOST_GONE);
         let ranges = at.ranges.clone().filter(|_| few);
         let next = At { began: Some(reading.began), high: reading.high, ranges, reading: None };
         let complete_to = self.complete_to(plan, reading.began);
         let page = self.nothing_yet(at, reading);
+        // The last page, asked for again, compares again: what is finished isn't finished once more.
+        self.remembered.under_way = None;
         // A file that failed just now can't say what has gone: nothing is taken for absent.
         Page { next: next.position(), end: true, complete_to: gone.is_some().then_some(complete_to), gone, ..page }
     }

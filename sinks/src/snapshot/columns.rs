@@ -17,6 +17,8 @@ pub(super) const KEY: &str = "_key";
 pub(super) const VERSION: &str = "_version";
 /// When it changed.
 pub(super) const CHANGED: &str = "_changed";
+/// All of them.
+pub(super) const OWN: [&str; 3] = [KEY, VERSION, CHANGED];
 
 /// The columns of a dataset: the fields of its schema, and behind them those of the snapshot itself.
 pub(super) fn columns(schema: &Schema) -> SchemaRef {

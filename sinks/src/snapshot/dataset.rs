@@ -19,7 +19,7 @@ use super::SnapshotError;
 use super::adapt::Adapter;
 use super::base::Rows;
 use super::changes::{Begin, Collected, collect, is_void};
-use super::columns::columns;
+use super::columns::{OWN, columns};
 use super::config::{DatasetSettings, NAME, SnapshotSettings};
 use super::lists::Names;
 use super::merge::{Merge, Rule, Tally};
@@ -202,6 +202,12 @@ async fn attempt(
         });
     }
     let schema = schema(runtime, settings, previous, &collected).await?;
+    if let Some(field) = schema.fields().iter().find(|field| OWN.contains(&field.name.as_str())) {
+        return Err(SnapshotError::Dataset {
+            reason: format!("{} has a field {}, as snapshots have themselves", settings.topic, field.name),
+            hint: "leave the column out where the topic is made, or give it another name there".into(),
+        });
+    }
     let work = Work {
         settings: context.settings.clone(),
         dataset: settings.clone(),

@@ -14,14 +14,17 @@ pub enum DayRule {
 }
 
 /// Where the windows 1 to `max_depth` begin: `k` days before the nominal time, or at the nominal time of the generation `k`
-/// runs back where that is earlier. None begins later than the one before.
+/// runs back where that is earlier, or at that of the newest generation that is `k` x 24 hours old: whoever reads once a day had
+/// that one the last time, however many were made in between. None begins later than the one before.
 pub(super) fn begins(nominal: DateTime<Utc>, rule: DayRule, max_depth: u32, history: &[Earlier]) -> Vec<DateTime<Utc>> {
     let mut begins: Vec<DateTime<Utc>> = Vec::with_capacity(max_depth as usize);
     let mut last = nominal;
     for depth in 1..=max_depth {
         let by_days = days_before(nominal, rule, depth);
         let by_runs = history.get(depth as usize - 1).map_or(nominal, |earlier| earlier.nominal);
-        last = last.min(by_days).min(by_runs);
+        let a_day_ago = nominal - TimeDelta::days(i64::from(depth));
+        let had = history.iter().map(|earlier| earlier.nominal).filter(|earlier| *earlier <= a_day_ago).max();
+        last = last.min(by_days).min(by_runs).min(had.unwrap_or(by_days));
         begins.push(last);
     }
     begins
@@ -99,6 +102,15 @@ mod tests {
         let history = earlier(&["2024-03-08T02:00:00Z", "2024-03-07T02:00:00Z"]);
         let after_a_gap = begins(nominal, DayRule::Rolling, 3, &history);
         assert_eq!(after_a_gap, [at("2024-03-08T02:00:00Z"), at("2024-03-07T02:00:00Z"), at("2024-03-07T02:00:00Z")]);
+    }
+
+    #[test]
+    fn a_generation_in_between_takes_nothing_from_who_reads_once_a_day() {
+        // Nightly at two; one more was made at three in the afternoon. Who read the first night's at four, and reads this
+        // one at four, needs what came since that night.
+        let history = earlier(&["2024-03-10T02:00:00Z", "2024-03-09T02:00:00Z"]);
+        let begins = begins(at("2024-03-10T15:00:00Z"), DayRule::Rolling, 1, &history);
+        assert_eq!(begins, [at("2024-03-09T02:00:00Z")]);
     }
 
     #[test]

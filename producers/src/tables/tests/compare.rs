@@ -95,6 +95,26 @@ async fn what_went_out_of_a_range_is_gone_each_time_until_it_is_back() {
     assert_eq!(rota.compare().await, (23, vec![]));
 }
 
+/// With a pass that is still under way after its end, what is remembered would be finished a second time, and be gone: later
+/// comparisons would find nothing, and vouch for it.
+#[tokio::test]
+async fn the_last_page_asked_for_again_forgets_nothing() {
+    let Some(mut rota) = Rota::new(nurses()).await else { return };
+    rota.server.execute("delete from nurses where id = 21").await;
+    let before = loop {
+        let before = rota.follower.position.clone();
+        if rota.follower.step(&Ask::Everything).await.unwrap() {
+            break before;
+        }
+    };
+    // What came of it couldn't be appended.
+    rota.follower.position = before;
+    assert_eq!(rota.compare().await.1, ["21"]);
+    rota.server.execute("update nurses set name = 'late', updated_at = '2024-01-02' where id = 3").await;
+    assert_eq!(rota.compare().await, (5, vec!["21".to_owned()]));
+    assert_eq!(rota.follower.field("3", "name"), "late");
+}
+
 /// Without `touch`, the range is as it was, and nobody asks for the row again.
 #[tokio::test]
 async fn a_row_that_came_and_went_between_two_comparisons_is_gone() {

@@ -191,7 +191,10 @@ async fn who_must_wait_and_who_must_act() {
             Ok(_) => "reads".to_owned(),
         }
     };
-    server.execute("create role reader login; create table secrets (id int primary key)").await;
+    // Roles are the whole server's, which other tests use, too.
+    let (_, database) = server.database.url.rsplit_once('/').unwrap();
+    let user = format!("reader_of_{database}");
+    server.execute(&format!("create role \"{user}\" login; create table secrets (id int primary key)")).await;
     let mut away = server.config(vec![nurses()]);
     away.url = DatabaseUrl::new("postgres://muster@127.0.0.1:1/rota");
     assert!(kind(away).await.starts_with("waits: the connection broke"));
@@ -206,7 +209,7 @@ async fn who_must_wait_and_who_must_act() {
 
     let mut reader =
         server.config(vec![TableConfig { change: None, ..TableConfig::new("rota", "secret", "secrets", &["id"]) }]);
-    reader.url = DatabaseUrl::new(as_user(&server.database.url, "reader"));
+    reader.url = DatabaseUrl::new(as_user(&server.database.url, &user));
     let mut follower = Follower::begin(reader, Path::new("")).await.unwrap();
     match follower.try_pass(&Ask::Everything).await {
         Err(SourceError::Refused { hint, .. }) => assert!(hint.contains("grant"), "{hint}"),
