@@ -265,7 +265,9 @@ impl TableSource {
             return self.comparing(engine, plan, at).await;
         };
         let after = reading.after.as_ref().and_then(|row| row.key.first().cloned());
-        let Some(doubtful) = self.remembered.with(|ranges| ranges.doubtful(after.as_deref(), LOOKED_UP)) else {
+        // A parameter for each part of each key.
+        let at_once = LOOKED_UP / plan.key.len().max(1);
+        let Some(doubtful) = self.remembered.with(|ranges| ranges.doubtful(after.as_deref(), at_once)) else {
             return self.remembering(engine, plan, At { reading: None, ..at }).await;
         };
         let Some(last) = doubtful.last().cloned() else { return Ok(self.compared(plan, at, reading)) };
