@@ -129,6 +129,14 @@ async fn lives(runtime: &Runtime, topic: &str) -> Result<Vec<(TopicPartition, In
 
 /// What a source said of a former life says nothing of this one: a topic that was made anew is empty at first.
 fn stated(runtime: &Runtime, topic: &str, lives: &[(TopicPartition, Incarnation)]) -> Result<(), SnapshotError> {
+    const HINT: &str = "wait for its next run, or ask for one with `muster sync`";
+    for (at, life) in lives {
+        // What a stalled writer appended late has taken the place of the right record.
+        if runtime.state.incarnations.incomplete(at, life)? {
+            let reason = format!("{at} has lost records, and its source hasn't stated everything again yet");
+            return Err(SnapshotError::Dataset { reason, hint: HINT.into() });
+        }
+    }
     let position = runtime.state.positions.position(topic)?;
     let same = |saved: &[Incarnation]| saved.iter().eq(lives.iter().map(|(_, life)| life));
     if position.is_some_and(|position| position.finished.is_some() && same(&position.incarnations)) {
@@ -136,7 +144,7 @@ fn stated(runtime: &Runtime, topic: &str, lives: &[(TopicPartition, Incarnation)
     }
     Err(SnapshotError::Dataset {
         reason: format!("{topic} began a new life, and its source hasn't stated everything in it yet"),
-        hint: "wait for its next run, or ask for one with `muster sync`".into(),
+        hint: HINT.into(),
     })
 }
 
