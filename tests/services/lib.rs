@@ -29,6 +29,8 @@ mod container;
 mod engine;
 mod find;
 mod given;
+mod go;
+mod http;
 mod instance;
 mod kafka;
 mod lock;

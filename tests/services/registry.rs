@@ -8,10 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use testcontainers::core::IntoContainerPort;
 use testcontainers::{ContainerRequest, GenericImage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
 use crate::container::{Container, Probe};
 use crate::engine::Engine;
@@ -20,7 +18,7 @@ use crate::given::Variable;
 use crate::instance::{Launch, Private};
 use crate::maven::Maven;
 use crate::missing::{self, Missing};
-use crate::{cache, ports, program};
+use crate::{cache, http, program};
 
 const PARENT_POM: &str = include_str!("registry-parent-pom.xml");
 
@@ -192,19 +190,7 @@ impl Launch for Jar {
 }
 
 pub(crate) async fn answers(port: u16) -> Result<()> {
-    let mut stream = ports::open(port).await?;
-    let asking = async {
-        let request = format!("GET {BASE_PATH}/subjects HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status).await?;
-        anyhow::Ok(status)
-    };
-    let status = timeout(Duration::from_secs(5), asking).await.context("no answer in 5 s")??;
-    if &status != b"HTTP/1.1 200" {
-        bail!("the registry answered {}", String::from_utf8_lossy(&status));
-    }
-    Ok(())
+    http::ask(port, "GET", &format!("{BASE_PATH}/subjects"), "").await
 }
 
 /// Where the image listens.

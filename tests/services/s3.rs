@@ -2,21 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
-use tokio::time::timeout;
+use anyhow::Result;
 
 use crate::instance::{Launch, Private};
 use crate::missing::{self, Missing};
-use crate::{cache, ports, program};
+use crate::{go, http};
 
 const MODULE: &str = "github.com/versity/versitygw/cmd/versitygw@v1.8.0";
-
-/// A first build with all modules over a slow line; usually a minute.
-const BUILD_DEADLINE: Duration = Duration::from_secs(900);
 
 /// A server of one test alone, with one bucket. Ends within seconds of being dropped.
 pub struct S3 {
@@ -51,18 +44,7 @@ struct Program(PathBuf);
 
 impl Program {
     async fn fetch() -> Result<Self, Missing> {
-        let Some(go) = program::on_path("go") else {
-            return Err(Missing("go not found (Debian: apt-get install golang)".to_owned()));
-        };
-        let fill = |staging: PathBuf| async move {
-            let mut install = Command::new(go);
-            install.args(["install", MODULE]).env("GOBIN", &staging);
-            program::run(install, BUILD_DEADLINE).await.context("building it with Go").map(drop)
-        };
-        match cache::filled("versitygw-1.8.0", fill).await {
-            Ok(folder) => Ok(Self(folder.join("versitygw"))),
-            Err(err) => Err(Missing(format!("fetching it failed: {err:#}"))),
-        }
+        go::built("versitygw-1.8.0", MODULE, "versitygw").await.map(Self)
     }
 }
 
@@ -86,15 +68,6 @@ impl Launch for Program {
     }
 
     async fn answers(&self, _folder: &Path, port: u16) -> Result<()> {
-        let asking = async {
-            let mut stream = ports::open(port).await?;
-            stream.write_all(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            anyhow::Ok(answer)
-        };
-        let answer = timeout(Duration::from_secs(10), asking).await.context("no answer in 10 s")??;
-        ensure!(answer.starts_with(b"HTTP/1.1 200"), "it isn't well yet");
-        Ok(())
+        http::ask(port, "GET", "/health", "").await
     }
 }

@@ -2,21 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
-use tokio::time::timeout;
+use anyhow::{Context, Result};
 
 use crate::instance::{Launch, Private};
 use crate::missing::{self, Missing};
-use crate::{cache, ports, program};
+use crate::{go, http};
 
 const MODULE: &str = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0";
-
-/// A first build with all modules over a slow line; usually 40 s.
-const BUILD_DEADLINE: Duration = Duration::from_secs(600);
 
 /// A toxiproxy of one test alone. Ends, and with it every proxy, within seconds of being dropped.
 pub struct Toxiproxy {
@@ -36,7 +29,9 @@ impl Toxiproxy {
     pub async fn proxy(&self, name: &str, listen: u16, to: u16) -> Result<Proxy> {
         let body =
             format!(r#"{{"name":"{name}","listen":"127.0.0.1:{listen}","upstream":"127.0.0.1:{to}","enabled":true}}"#);
-        ask(self.server.port(), "POST", "/proxies", &body).await.with_context(|| format!("a proxy before {name}"))?;
+        http::ask(self.server.port(), "POST", "/proxies", &body)
+            .await
+            .with_context(|| format!("a proxy before {name}"))?;
         Ok(Proxy { api: self.server.port(), name: name.to_owned(), port: listen })
     }
 }
@@ -94,7 +89,7 @@ impl Proxy {
         };
         let body = format!(r#"{{"type":"{kind}","stream":"downstream","attributes":{{{attributes}}}}}"#);
         let path = format!("/proxies/{}/toxics", self.name);
-        ask(self.api, "POST", &path, &body).await.with_context(|| format!("a fault before {}", self.name))
+        http::ask(self.api, "POST", &path, &body).await.with_context(|| format!("a fault before {}", self.name))
     }
 
     /// The network is as it should be again. Connections that were poisoned to the end are gone.
@@ -102,7 +97,7 @@ impl Proxy {
         for kind in ["latency", "reset_peer", "limit_data", "timeout"] {
             let path = format!("/proxies/{}/toxics/{kind}_downstream", self.name);
             // Most aren't there.
-            if let Err(failure) = ask(self.api, "DELETE", &path, "").await
+            if let Err(failure) = http::ask(self.api, "DELETE", &path, "").await
                 && !failure.to_string().contains("404")
             {
                 return Err(failure.context(format!("healing the way to {}", self.name)));
@@ -114,29 +109,8 @@ impl Proxy {
     async fn enable(&self, enabled: bool) -> Result<()> {
         let path = format!("/proxies/{}", self.name);
         let body = format!(r#"{{"enabled":{enabled}}}"#);
-        ask(self.api, "POST", &path, &body).await.with_context(|| format!("switching the way to {}", self.name))
+        http::ask(self.api, "POST", &path, &body).await.with_context(|| format!("switching the way to {}", self.name))
     }
-}
-
-/// One request to the API; anything but a success is an error.
-async fn ask(api: u16, method: &str, path: &str, body: &str) -> Result<()> {
-    let asking = async {
-        let mut stream = ports::open(api).await?;
-        let length = body.len();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
-    };
-    let answer = timeout(Duration::from_secs(10), asking).await.context("no answer in 10 s")??;
-    let status = answer.lines().next().unwrap_or_default();
-    if !status.starts_with("HTTP/1.1 2") {
-        bail!("toxiproxy answered {status}");
-    }
-    Ok(())
 }
 
 /// The server's program.
@@ -145,19 +119,7 @@ struct Program(PathBuf);
 
 impl Program {
     async fn fetch() -> Result<Self, Missing> {
-        let Some(go) = program::on_path("go") else {
-            return Err(Missing("go not found (Debian: apt-get install golang)".to_owned()));
-        };
-        let fill = |staging: PathBuf| async move {
-            let mut install = Command::new(go);
-            install.args(["install", MODULE]).env("GOBIN", &staging);
-            program::run(install, BUILD_DEADLINE).await.context("building it with Go").map(drop)
-        };
-        match cache::filled("toxiproxy-2.12.0", fill).await {
-            // The binary is called after its folder.
-            Ok(folder) => Ok(Self(folder.join("server"))),
-            Err(err) => Err(Missing(format!("fetching it failed: {err:#}"))),
-        }
+        go::built("toxiproxy-2.12.0", MODULE, "server").await.map(Self)
     }
 }
 
@@ -178,6 +140,6 @@ impl Launch for Program {
     }
 
     async fn answers(&self, _folder: &Path, port: u16) -> Result<()> {
-        ask(port, "GET", "/version", "").await
+        http::ask(port, "GET", "/version", "").await
     }
 }

@@ -60,7 +60,8 @@ fn tests() -> Result<()> {
 fn long_tests() -> Result<()> {
     let tests = ["--test", "scenarios", "--test", "kafka_log"];
     let arguments = [&["test", "--package", "e2e"], &tests[..], &["--", "--ignored", "--test-threads", "1"]].concat();
-    run::cargo_filtered(&arguments, is_telling)
+    run::cargo_filtered(&arguments, is_telling)?;
+    run::cargo_filtered(&["test", "--package", "sinks", "--test", "snapshots", "--", "--ignored", "s3"], is_telling)
 }
 
 /// Hundreds of tests that passed are counted in their binary's last line; what failed is shown whole.
