@@ -37,6 +37,43 @@ async fn a_field_that_is_added_has_its_default_in_the_rows_of_before() {
     site.verified().await;
 }
 
+/// The columns of both would have one name.
+#[tokio::test]
+async fn a_field_called_as_a_column_of_snapshots_stops_the_dataset_alone() {
+    let mut site = Site::new().await;
+    site.put(1, "P1", None).await;
+    site.snapshot().await;
+    let before = site.employees().await;
+    let mut json: serde_json::Value = serde_json::from_str(employee().text()).unwrap();
+    json["fields"].as_array_mut().unwrap().push(json!({ "name": "_key", "type": ["null", "string"], "default": null }));
+    site.schema = Arc::new(Schema::parse(&json.to_string()).unwrap());
+    site.pass(24).await;
+    site.put(2, "P1", None).await;
+    let told = site.try_snapshot().await.map_or_else(|error| error.to_string(), |report| report.text());
+    assert!(told.contains("has a field _key"), "{told}");
+    assert_eq!(site.employees().await.full, before.full, "its former files are kept");
+}
+
+/// What a stalled writer appended late may stand in the place of the right record.
+#[tokio::test]
+async fn a_topic_that_has_lost_records_is_left_alone_until_all_was_stated() {
+    let mut site = Site::new().await;
+    site.put(1, "P1", None).await;
+    site.snapshot().await;
+    let lives = Arc::clone(&site.runtime.state.incarnations);
+    let of = pipeline::log::TopicPartition::new(TOPIC, 0);
+    let life = lives.present_all(std::slice::from_ref(&of)).await.unwrap().remove(&of).unwrap();
+    lives.set_incomplete(&of, &life, true).await.unwrap();
+    site.pass(24).await;
+    site.put(2, "P1", None).await;
+    let told = site.try_snapshot().await.map_or_else(|error| error.to_string(), |report| report.text());
+    assert!(told.contains("has lost records"), "{told}");
+    assert_eq!(site.employees().await.full.records, 1);
+    lives.set_incomplete(&of, &life, false).await.unwrap();
+    site.snapshot().await;
+    assert_eq!(site.read(None).await, site.table);
+}
+
 #[tokio::test]
 async fn a_topic_that_was_made_anew_is_compared_and_only_what_differs_is_news() {
     let mut site = Site::new().await;
