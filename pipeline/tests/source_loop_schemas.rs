@@ -234,7 +234,7 @@ async fn a_table_that_is_refused_stops_alone_and_is_tried_again_when_asked_for()
     let asking = async {
         let answer = ask(&world, &runtime, "1", TOPIC, sync()).await;
         assert!(!answer.done && answer.text.contains("grade was long"), "{}", answer.text);
-        assert!(matches!(runtime.health.components()["rota"].standing, Standing::Waiting { .. }));
+        world.until(async || matches!(runtime.health.components()["rota"].standing, Standing::Waiting { .. })).await;
         nurses.with(|state| state.refuses = false);
         let answer = ask(&world, &runtime, "2", TOPIC, sync()).await;
         assert!(answer.done, "{}", answer.text);
