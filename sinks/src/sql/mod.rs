@@ -31,7 +31,7 @@ mod write;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +88,8 @@ pub struct SqlSink {
     settled: AtomicU64,
     /// Calls of `retry_parked`, for what needs doing now and then.
     retries: AtomicU64,
+    /// So many batches to come are written with care from the beginning.
+    wary: AtomicU32,
 }
 
 impl SqlSink {
@@ -119,6 +121,7 @@ impl SqlSink {
             mine: Mutex::default(),
             settled: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            wary: AtomicU32::new(0),
         })
     }
 

@@ -31,6 +31,9 @@ const RETRIES_PER_PURGE: u64 = 3_600;
 /// and no batch of ours changes anything for them.
 const RETRIES_PER_LOOK: u64 = 60;
 
+/// After a batch with a bad row, so many are written with care from the beginning.
+const WARY_BATCHES: u32 = 16;
+
 #[async_trait]
 impl Sink for SqlSink {
     async fn assigned(&self, partitions: &[Assigned]) -> Result<Resume, SinkError> {
@@ -54,17 +57,23 @@ impl Sink for SqlSink {
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, SinkError> {
         self.prepare().await?;
-        let mut care = Care::Brisk;
+        let mut care = self.care();
         loop {
             match self.write(batch, care).await {
                 Ok(done) if done.rejected.is_empty() => {
+                    if care == Care::Careful && done.counts.parked > 0 {
+                        self.wary.store(WARY_BATCHES, Ordering::Relaxed);
+                    }
                     self.settled.fetch_add(done.settled, Ordering::Relaxed);
                     return Ok(Applied { counts: done.counts });
                 }
                 // All bad rows are known only when each statement was searched.
                 Ok(done) if care == Care::Careful => return Err(SinkError::Rejected(done.rejected)),
                 Ok(_) => care = Care::Careful,
-                Err(Failure::Data(_)) if care == Care::Brisk => care = Care::Careful,
+                Err(Failure::Data(_)) if care == Care::Brisk => {
+                    care = Care::Careful;
+                    self.wary.store(WARY_BATCHES, Ordering::Relaxed);
+                }
                 Err(failure) => return Err(self.stop(failure)),
             }
         }
@@ -158,6 +167,15 @@ struct Done {
 }
 
 impl SqlSink {
+    /// Where rows contradict each other, as a rule many do: a batch that fails and is written again costs twice.
+    fn care(&self) -> Care {
+        let less = |batches: u32| batches.checked_sub(1);
+        match self.wary.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Care::Careful,
+            Err(_) => Care::Brisk,
+        }
+    }
+
     /// Works the rows of a batch out, throws them away, and answers how many values they had: for measuring.
     pub fn cells(&self, batch: &Batch) -> usize {
         let mut cells = 0;

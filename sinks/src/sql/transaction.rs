@@ -211,6 +211,9 @@ pub(super) trait Transaction: Send {
     async fn identities(&mut self, parent: &Table, keys: &[&str]) -> Result<HashMap<String, Cell>, Failure>;
     /// Rows that aren't ours and have the same values in the columns [`Pending::by`], for each item.
     async fn alike(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<Alike>, Failure>;
+    /// Those of the rows that can't be written now, because another row, or an earlier one of them, has a value that only
+    /// one may have; by tag. May find none although there are some: then the statement fails.
+    async fn contested(&mut self, table: &Table, rows: &[&Pending]) -> Result<BTreeMap<usize, Fault>, Failure>;
     /// Deletes or upserts all rows, or fails. Rows are sorted by key.
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
     /// Empties the [contested](Table::contested) columns of these rows, which are there.

@@ -8,6 +8,7 @@ mod beside;
 mod binary;
 mod catalog;
 mod compare;
+mod contested;
 pub(super) mod dialect;
 mod failure;
 mod parked;

@@ -73,6 +73,15 @@ impl Place<'_> {
         )
     }
 
+    /// That a row `t` is another one than that of the key, ours or not.
+    pub(super) fn is_of_another_key(&self, key: &str) -> String {
+        if !self.is_beside() {
+            return format!("t.{} is distinct from {key}", quoted(MUSTER_KEY));
+        }
+        let (entries, same) = (self.entries(), self.is_of_entry());
+        format!("not exists (select from muster.rows o where {entries} and o.key = {key} and {same})")
+    }
+
     /// That a row `t` is ours and has one of these keys: a parameter.
     pub(super) fn has_key_in(&self, keys: &str) -> String {
         if !self.is_beside() {

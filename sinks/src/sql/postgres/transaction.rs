@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::adoption;
 use super::compare;
+use super::contested;
 use super::failure::failure;
 use super::parked;
 use super::place::{Ours, Place};
@@ -201,6 +202,17 @@ impl Transaction for Open {
     async fn alike(&mut self, table: &Table, rows: &[&Pending]) -> Result<Vec<Alike>, Failure> {
         let place = place(&self.component, &self.schema, &self.known, table);
         adoption::alike(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
+    }
+
+    /// A value that doesn't fit its column's type is found by the statement.
+    async fn contested(&mut self, table: &Table, rows: &[&Pending]) -> Result<BTreeMap<usize, Fault>, Failure> {
+        self.savepoint().await?;
+        let place = place(&self.component, &self.schema, &self.known, table);
+        match contested::contested(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error)) {
+            Ok(found) => self.release().await.map(|()| found),
+            Err(Failure::Data(_)) => self.rollback_to().await.map(|()| BTreeMap::new()),
+            Err(other) => Err(other),
+        }
     }
 
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {

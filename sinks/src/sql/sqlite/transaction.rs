@@ -216,6 +216,11 @@ impl Transaction for Open {
         adoption::alike(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
     }
 
+    /// Halves do: there is no network between, and rows are written one by one.
+    async fn contested(&mut self, _: &Table, _: &[&Pending]) -> Result<BTreeMap<usize, Fault>, Failure> {
+        Ok(BTreeMap::new())
+    }
+
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
         let component = self.component.clone();
         let place = place(&component, table);

@@ -45,6 +45,7 @@ macro_rules! conformance {
             a_contradiction_waits_until_the_value_is_free,
             rows_that_hold_each_others_values_exchange_them,
             a_row_that_others_refer_to_is_succeeded_by_one_with_its_value,
+            many_contradictions_in_one_batch_are_set_aside_and_nothing_else_is,
             one_value_claimed_twice_in_a_batch_is_one_row_and_one_that_waits,
             a_value_of_somebody_elses_is_not_emptied,
             a_row_with_nothing_to_match_is_recognised_by_its_identity,
