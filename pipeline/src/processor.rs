@@ -109,8 +109,8 @@ pub trait Processor: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// Raised whenever the same inputs would give other outputs: all groups are derived again.
     fn version(&self) -> u32;
-    /// The topics whose records make the groups; all share group key and partition count. The runner takes exactly one
-    /// so far, and refuses others.
+    /// The topics whose records make the groups; all share group key and partition count, or the runner refuses them. With
+    /// several, it keeps the latest inputs on local disk; one that is [one group](Self::one_group) has one.
     fn inputs(&self) -> &'static [&'static str];
     /// Small topics read whole before the first input.
     fn tables(&self) -> &'static [&'static str];

@@ -1,6 +1,7 @@
 //! Where local memories are kept: in a folder, or on the disk of a simulated machine, which forgets in a crash what
 //! wasn't synced.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
 use redb::{Builder, Database};
@@ -25,6 +26,32 @@ impl From<PathBuf> for Place {
 }
 
 impl Place {
+    /// Opens the file of `name`, and has `prepare` make what is missing in it and say what it holds. A damaged one is
+    /// removed and made anew. `cache_bytes`: of its pages, so many are kept in RAM.
+    pub(crate) fn open_whole<T>(
+        &self,
+        name: &str,
+        cache_bytes: usize,
+        prepare: impl Fn(&Database) -> Result<T, redb::Error>,
+    ) -> Result<(Database, T), redb::Error> {
+        let file = format!("{}.redb", name.replace(['|', '/'], "-"));
+        let open = || -> Result<(Database, T), redb::Error> {
+            let db = self.open(Database::builder().set_cache_size(cache_bytes), &file)?;
+            let holds = prepare(&db)?;
+            Ok((db, holds))
+        };
+        // The store asserts on a file that was cut off, which is damage like any other here.
+        let damage = match std::panic::catch_unwind(AssertUnwindSafe(open)) {
+            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => return Err(redb::Error::DatabaseAlreadyOpen),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the file isn't whole".to_owned(),
+        };
+        tracing::warn!(memory = name, damage, "local memory is damaged, building it anew");
+        self.remove(&file)?;
+        open()
+    }
+
     /// Opens the file, makes it where it isn't there.
     pub(super) fn open(&self, builder: &mut Builder, file: &str) -> Result<Database, redb::Error> {
         match self {

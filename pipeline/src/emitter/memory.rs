@@ -3,7 +3,6 @@
 //! The topic is the memory; this store is a disposable, ordered copy of its headers on local disk. It is saved with
 //! the incarnation and the offset it is caught up to, and thrown away when either doesn't fit.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
@@ -125,6 +124,13 @@ pub struct MemoryError {
     source: Box<redb::Error>,
 }
 
+impl MemoryError {
+    /// What befell the store of `name`.
+    pub(crate) fn new(name: &str, source: redb::Error) -> Self {
+        Self { name: name.to_owned(), source: Box::new(source) }
+    }
+}
+
 /// The store of one partition.
 pub struct Memory {
     name: String,
@@ -146,9 +152,9 @@ impl Memory {
         now_ms: i64,
         usable_for_ms: i64,
     ) -> Result<Self, MemoryError> {
-        let failed = |source: redb::Error| MemoryError { name: name.to_owned(), source: Box::new(source) };
+        let failed = |source: redb::Error| MemoryError::new(name, source);
         let (db, saved) = match place {
-            Some(place) => blocking::run(|| open_file(place, name, cache_bytes(of))).map_err(failed)?,
+            Some(place) => blocking::run(|| place.open_whole(name, cache_bytes(of), prepare)).map_err(failed)?,
             None => {
                 let db = Database::builder().create_with_backend(InMemoryBackend::new());
                 (db.map_err(|e| failed(e.into()))?, None)
@@ -532,31 +538,17 @@ impl Memory {
     }
 
     fn failed(&self, source: redb::Error) -> MemoryError {
-        MemoryError { name: self.name.clone(), source: Box::new(source) }
+        MemoryError::new(&self.name, source)
     }
 }
 
-fn cache_bytes(partitions: u32) -> usize {
+/// What each partition of a topic may keep in RAM of its store.
+pub(crate) fn cache_bytes(partitions: u32) -> usize {
     (CACHE_BYTES / partitions.max(1) as usize).max(LEAST_CACHE_BYTES)
 }
 
-fn open_file(place: &Place, name: &str, cache_bytes: usize) -> Result<(Database, Option<Meta>), redb::Error> {
-    let file = format!("{}.redb", name.replace(['|', '/'], "-"));
-    // The store asserts on a file that was cut off, which is damage like any other here.
-    let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_whole(place, &file, cache_bytes)));
-    let damage = match opened {
-        Ok(Ok(opened)) => return Ok(opened),
-        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => return Err(redb::Error::DatabaseAlreadyOpen),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the file isn't whole".to_owned(),
-    };
-    tracing::warn!(memory = name, damage, "local memory is damaged, building it anew");
-    place.remove(&file)?;
-    open_whole(place, &file, cache_bytes)
-}
-
-fn open_whole(place: &Place, file: &str, cache_bytes: usize) -> Result<(Database, Option<Meta>), redb::Error> {
-    let db = place.open(Database::builder().set_cache_size(cache_bytes), file)?;
+/// Makes the tables that are missing, and answers what was saved.
+fn prepare(db: &Database) -> Result<Option<Meta>, redb::Error> {
     let saved = {
         let txn = db.begin_read()?;
         match txn.open_table(META) {
@@ -573,7 +565,7 @@ fn open_whole(place: &Place, file: &str, cache_bytes: usize) -> Result<(Database
     txn.open_table(GONE)?;
     txn.open_table(REJECTED)?;
     txn.commit()?;
-    Ok((db, saved))
+    Ok(saved)
 }
 
 fn live_keys(rows: Vec<(String, Known)>) -> Vec<(Key, Known)> {

@@ -5,8 +5,10 @@
 
 mod derive;
 mod erased;
+mod gather;
 mod rederive;
 mod replay;
+mod store;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::derive::Taken;
 pub use self::erased::AnyProcessor;
+use self::store::Store;
 use self::tables::ReferenceTables;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Incarnation;
@@ -56,6 +59,8 @@ struct Partition {
     mark: Mark,
     /// All inputs, for a processor whose inputs are one group.
     rows: BTreeMap<(Arc<str>, Key), Taken>,
+    /// The latest inputs, for a processor with several input topics.
+    store: Option<Store>,
 }
 
 struct Loop<'a> {
@@ -97,10 +102,6 @@ struct ProcessorWork<'a> {
 impl Work for ProcessorWork<'_> {
     async fn work(&mut self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
         let processor = self.processor;
-        if processor.inputs().len() != 1 {
-            // Groups of several topics need a store of their latest inputs, which no processor has needed yet.
-            return Err(refused(processor, "it has not exactly one input topic".into()));
-        }
         let mut outputs = BTreeMap::new();
         for &name in processor.outputs() {
             let Some(topic) = schemas::catalogue().topic(name) else {
@@ -110,8 +111,6 @@ impl Work for ProcessorWork<'_> {
             outputs.insert(name, emitter);
         }
         let tables = ReferenceTables::open(runtime, processor).await?;
-        let inputs: Vec<Arc<str>> = processor.inputs().iter().map(|name| Arc::from(*name)).collect();
-        let mut subscription = runtime.log.subscribe(&format!("muster.{}", processor.name()), &inputs).await?;
         let looked = runtime.clock.now();
         let mut work = Loop {
             runtime,
@@ -127,10 +126,14 @@ impl Work for ProcessorWork<'_> {
             gaps_looked: looked,
             paused: false,
         };
+        work.check_inputs().await?;
+        let inputs: Vec<Arc<str>> = processor.inputs().iter().map(|name| Arc::from(*name)).collect();
+        let mut subscription = runtime.log.subscribe(&format!("muster.{}", processor.name()), &inputs).await?;
         let ended = work.follow(subscription.as_mut(), mode, stop).await;
         for emitter in work.outputs.values_mut() {
             emitter.save_all()?;
         }
+        work.save_stores(&work.partitions.keys().copied().collect())?;
         work.account.write(runtime, true).await?;
         subscription.close().await?;
         ended
@@ -248,8 +251,11 @@ impl Loop<'_> {
             let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
             let next = at.iter().zip(committed).filter_map(|(at, c)| Some((Arc::clone(&at.topic), c?.next))).collect();
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
-            self.partitions.insert(number, Partition { next, mark, rows: BTreeMap::new() });
-            if current {
+            // A store can't be opened twice.
+            self.partitions.remove(&number);
+            let store = self.open_store(number, &mark.inputs)?;
+            self.partitions.insert(number, Partition { next, mark, rows: BTreeMap::new(), store });
+            if current && self.catch_up_at_once(number).await? {
                 for at in &at {
                     let next = self.partitions[&number].next[&at.topic];
                     subscription.start(at, next).await?;
@@ -276,9 +282,7 @@ impl Loop<'_> {
                 self.runtime.state.incarnations.reached(at, &Incarnation(life.to_owned()), committed.next).await?;
                 return Ok(false);
             }
-            let topic = schemas::catalogue().topic(&at.topic);
-            let tombstones_live =
-                topic.map_or(i64::MAX, |topic| i64::try_from(topic.delete_retention.as_millis()).unwrap_or(i64::MAX));
+            let tombstones_live = self.tombstones_live_ms(&at.topic);
             // Either way: a clock that was set doesn't tell how long it was.
             let away_ms = (now_ms - at_ms.parse().unwrap_or(0)).saturating_abs();
             if bounds.is_none_or(|bounds| committed.next < bounds.start) || away_ms > tombstones_live {
@@ -288,10 +292,18 @@ impl Loop<'_> {
         Ok(true)
     }
 
+    /// How long a topic's tombstones are kept. Topics of tables aren't in the built-in catalogue: they are kept as all are.
+    fn tombstones_live_ms(&self, topic: &str) -> i64 {
+        let outputs = self.outputs.values().map(|emitter| emitter.topic().delete_retention).min();
+        let retention = schemas::catalogue().topic(topic).map(|topic| topic.delete_retention).or(outputs);
+        retention.map_or(i64::MAX, |retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
+    }
+
     fn revoked(&mut self, partitions: &[TopicPartition]) -> Result<(), RunError> {
         let mut numbers: Vec<u32> = partitions.iter().map(|at| at.partition).collect();
         numbers.sort_unstable();
         numbers.dedup();
+        self.save_stores(&numbers.iter().copied().collect())?;
         for number in &numbers {
             self.partitions.remove(number);
             self.anew.remove(number);

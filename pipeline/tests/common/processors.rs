@@ -1,4 +1,5 @@
-//! Two small processors: reasons, one by one, and applicants, which are looked up in a table.
+//! Small processors: reasons, one by one, applicants, which are looked up in a table, and standings, which are made of two
+//! topics.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -179,6 +180,80 @@ impl Processor for Applicants {
     }
 }
 
+/// `ats.applicant` and the applicant's `register.milestone`s, together -> `register.user`: the name, and what was reached.
+/// Milestones without an applicant are nobody's; one noted as `bad` can't be used, and one noted as `part` costs itself.
+pub struct Standings {
+    pub inputs: &'static [&'static str],
+    pub derived: AtomicU32,
+}
+
+impl Default for Standings {
+    fn default() -> Self {
+        Self { inputs: &["ats.applicant", "register.milestone"], derived: AtomicU32::new(0) }
+    }
+}
+
+impl Standings {
+    pub fn derived(&self) -> u32 {
+        self.derived.load(Ordering::SeqCst)
+    }
+}
+
+pub enum Standing {
+    Applicant(String),
+    Reached(String),
+}
+
+impl Processor for Standings {
+    type In = Standing;
+    type Tables = ();
+
+    fn name(&self) -> &'static str {
+        "standings"
+    }
+    fn version(&self) -> u32 {
+        1
+    }
+    fn inputs(&self) -> &'static [&'static str] {
+        self.inputs
+    }
+    fn tables(&self) -> &'static [&'static str] {
+        &[]
+    }
+    fn outputs(&self) -> &'static [&'static str] {
+        &["register.user"]
+    }
+    fn decode(&self, row: &Row) -> Result<Standing, Reject> {
+        if &*row.topic == "ats.applicant" {
+            return Ok(Standing::Applicant(decode::<ats::Applicant>(row)?.first_name));
+        }
+        let notes = decode::<register::Milestone>(row)?.notes.unwrap_or_default();
+        if notes == "bad" {
+            let why = Why::new("bad_notes", "notes: anything but bad was expected");
+            return Err(Reject::new(Some(row.key.clone()), why, row.payload.body.clone()));
+        }
+        Ok(Standing::Reached(notes))
+    }
+    fn arrange(&self, _: &[Row], _: &mut Vec<Reject>) {}
+    fn derive(&self, group: &Group<Standing>, (): &(), out: &mut Outputs) -> Result<(), Reject> {
+        self.derived.fetch_add(1, Ordering::SeqCst);
+        let (mut name, mut reached) = (None, Vec::new());
+        for input in &group.inputs {
+            match &input.value {
+                Standing::Applicant(first_name) => name = Some(first_name),
+                Standing::Reached(notes) if notes == "part" => {
+                    let why = Why::new("bad_part", "notes: it can't be used");
+                    out.reject(Reject::new(Some(input.key.clone()), why, Bytes::new()));
+                }
+                Standing::Reached(notes) => reached.push(notes.as_str()),
+            }
+        }
+        let Some(name) = name else { return Ok(()) };
+        let name = format!("{name}: {}", reached.join(", "));
+        out.put(&register::User { id: group.key.as_str().to_owned(), name, email: None, user_id: None })
+    }
+}
+
 fn uuid(n: u32) -> String {
     format!("00000000-0000-4000-8000-{n:012x}")
 }
@@ -223,7 +298,7 @@ fn register_applicant(applicant: &ats::Applicant) -> register::Applicant {
     .unwrap()
 }
 
-fn register_milestone(applicant: &str, status: &str, name: &str) -> register::Milestone {
+pub fn register_milestone(applicant: &str, status: &str, name: &str) -> register::Milestone {
     serde_json::from_value(serde_json::json!({
         "id": status, "applicant_id": applicant, "status_id": status, "notes": name
     }))

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::processors::{Applicants, Reasons};
+use crate::common::processors::{Applicants, Reasons, Standings};
 use crate::common::sink::Target;
 use crate::common::{World, topic};
 use crate::outside::{self, Outside};
@@ -34,6 +34,8 @@ pub struct Sim {
     pub outside: Outside,
     pub target: Target,
     pub reasons: Arc<Reasons>,
+    /// There is a processor of several input topics, too.
+    pub standings: bool,
     pub coverage: Coverage,
     /// Every step is printed.
     pub aloud: bool,
@@ -265,7 +267,11 @@ impl Parts {
             reconcile: Some(Schedule::Every(Duration::from_secs(6))),
             vanished: Vanished::Delete { max_share: 1.0 },
         });
-        let delivered = ["register.reason", "register.applicant", "register.milestone"].map(topic);
+        let mut processors: Vec<Arc<dyn AnyProcessor>> = vec![Arc::clone(&sim.reasons) as _, Arc::new(Applicants)];
+        if sim.standings {
+            processors.push(Arc::new(Standings::default()));
+        }
+        let delivered = ["register.reason", "register.applicant", "register.milestone", "register.user"].map(topic);
         let sink = SinkTask {
             name: "register".into(),
             sink: Arc::new(target),
@@ -281,7 +287,7 @@ impl Parts {
             topics: sim.world.state_topics(),
             feeds: feeds.into(),
             health: Arc::default(),
-            processors: vec![Arc::clone(&sim.reasons) as _, Arc::new(Applicants)],
+            processors,
             sink,
         }
     }

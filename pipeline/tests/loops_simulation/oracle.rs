@@ -51,17 +51,28 @@ pub fn wanted(sim: &Sim, plan: &Plan) -> BTreeMap<&'static str, Table> {
             names.insert(row.id, milestone.name);
         }
     }
-    let (mut applicants, mut reached) = (Table::new(), Table::new());
+    let (mut applicants, mut reached, mut standings) = (Table::new(), Table::new(), Table::new());
     for row in sim.outside.rows(APPLICANTS) {
         let Held::Applicant(applicant) = row.held else { continue };
+        let mut own = Table::new();
         for milestone in &applicant.milestones {
             if let Some(name) = names.get(&milestone.id) {
-                reached.insert(format!("{} {}", row.id, milestone.id), name.clone());
+                own.insert(format!("{} {}", row.id, milestone.id), name.clone());
             }
         }
+        let said = own.values().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if sim.standings {
+            standings.insert(row.id.clone(), format!("{}: {said}", applicant.first_name));
+        }
+        reached.extend(own);
         applicants.insert(row.id, applicant.first_name);
     }
-    BTreeMap::from([("register.reason", reasons), ("register.applicant", applicants), ("register.milestone", reached)])
+    BTreeMap::from([
+        ("register.reason", reasons),
+        ("register.applicant", applicants),
+        ("register.milestone", reached),
+        ("register.user", standings),
+    ])
 }
 
 /// What the target holds.
@@ -75,6 +86,7 @@ pub fn held(sim: &Sim) -> BTreeMap<&'static str, Table> {
         ("register.reason", reasons.collect()),
         ("register.applicant", applicants.collect()),
         ("register.milestone", milestones.collect()),
+        ("register.user", rows::<register::User>(sim).into_iter().map(|row| (row.id, row.name)).collect()),
     ])
 }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use schemas::Key;
 
 use super::Loop;
-use super::tables::row;
+use super::tables::{no_key, row};
 use crate::blocking;
 use crate::change::{Asked, Change, Version};
 use crate::dead_letters::Letter;
@@ -52,16 +52,23 @@ pub(super) struct SetAside {
 
 impl SetAside {
     /// A letter holds what a person can repair and derive again: the input.
-    fn whole(origin: &Origin, reason: Reason) -> Self {
+    pub fn whole(origin: &Origin, reason: Reason) -> Self {
         let reject = Reject::new(Some(origin.key.clone()), reason, origin.raw.clone());
         Self { topic: Arc::clone(&origin.topic), place: origin.place, version: origin.version, reject, part: None }
     }
 
     /// Also where only a part of it is set aside, of which each has its own letter.
-    fn part(origin: &Origin, reject: &Reject, reason: Reason) -> Self {
+    pub fn part(origin: &Origin, reject: &Reject, reason: Reason) -> Self {
         let key = reject.key.as_ref().map_or("", |key| key.as_str());
         let part = Some(format!("{key}|{}|{}", reason.code, reason.text));
         Self { part, ..Self::whole(origin, reason) }
+    }
+
+    /// A record that belongs to no group.
+    pub fn without_key(record: Record) -> Self {
+        let (version, place) = (version_of(&record).unwrap_or_default(), (record.at.partition, record.offset));
+        let reject = no_key(record.value.unwrap_or_default());
+        Self { topic: record.at.topic, place, version, reject, part: None }
     }
 
     /// Whether the rest of its input was emitted.
@@ -81,9 +88,19 @@ impl Loop<'_> {
         let mut counts = Counts { read: records.len() as u64, ..Counts::default() };
         let overtaking = overtaking(&records);
         let aside = self.derive_and_emit(records, &mut counts).await?;
+        self.settle(aside, &counts, &overtaking).await
+    }
+
+    /// Writes the letters, books, and settles older letters of the keys that came.
+    pub(super) async fn settle(
+        &mut self,
+        aside: Vec<SetAside>,
+        counts: &Counts,
+        overtaking: &BTreeMap<Arc<str>, BTreeMap<String, Version>>,
+    ) -> Result<(), RunError> {
         self.write_letters(aside, counts.read).await?;
-        self.account.book(&counts)?;
-        for (topic, keys) in &overtaking {
+        self.account.book(counts)?;
+        for (topic, keys) in overtaking {
             let keys: Vec<(&str, Version)> = keys.iter().map(|(key, version)| (key.as_str(), *version)).collect();
             self.runtime.letters.delivered(self.processor.name(), topic, &keys).await?;
         }
@@ -96,6 +113,11 @@ impl Loop<'_> {
         records: Vec<Record>,
         counts: &mut Counts,
     ) -> Result<Vec<SetAside>, RunError> {
+        if self.gathers() {
+            let (touched, mut aside) = self.touch(records, counts)?;
+            aside.extend(self.derive_groups(touched, counts).await?);
+            return Ok(aside);
+        }
         let (taken, mut aside) = self.take(records, counts).await?;
         let stamp = self.stamp();
         let origins: Vec<Origin> = taken.iter().map(|input| input.origin.clone()).collect();
@@ -283,6 +305,8 @@ impl Loop<'_> {
             for reject in emitted.rejects {
                 let group = reject.key.as_ref().map(|key| key.prefix(group_fields));
                 let own = origins.iter().find(|origin| Some(origin.key.as_str()) == group);
+                let own =
+                    own.or_else(|| origins.iter().find(|origin| group.is_some_and(|group| origin.key.is_under(group))));
                 let one_group = self.processor.one_group();
                 let Some(origin) = own.or_else(|| origins.last().filter(|_| one_group)) else {
                     return Err(super::refused(

@@ -43,7 +43,11 @@ impl Loop<'_> {
         let mut derived = 0;
         while let Some(number) = self.anew.first().copied() {
             let Some(mark) = self.present_marks(&[number]).await?.remove(&number) else { return Ok(()) };
-            let Some(ends) = self.rederive_partition(number, subscription, stop).await? else { return Ok(()) };
+            let ends = match self.gathers() {
+                true => self.rederive_groups(number, &mark.inputs, subscription, stop).await?,
+                false => self.rederive_partition(number, subscription, stop).await?,
+            };
+            let Some(ends) = ends else { return Ok(()) };
             if let Some(partition) = self.partitions.get_mut(&number) {
                 partition.mark = mark.clone();
                 partition.next = ends.iter().map(|(at, end)| (Arc::clone(&at.topic), *end)).collect();
@@ -70,7 +74,7 @@ impl Loop<'_> {
     }
 
     /// Whether to leave off: the process is to stop, or the group has something to say, which waits in `pending`.
-    async fn interrupted(
+    pub(super) async fn interrupted(
         &mut self,
         subscription: &mut dyn Subscription,
         stop: &CancellationToken,
@@ -122,7 +126,7 @@ impl Loop<'_> {
         if !self.derive_latest(again, &last, subscription, stop).await? {
             return Ok(None);
         }
-        let done = self.derive_orphans(number, &last, subscription, stop).await?;
+        let done = self.derive_orphans(number, Some(&last), subscription, stop).await?;
         Ok(done.then_some(ends))
     }
 
@@ -152,16 +156,17 @@ impl Loop<'_> {
         Ok(true)
     }
 
-    /// Outputs whose group has no input any more: the group is derived as empty. `false`: it left off.
-    async fn derive_orphans(
+    /// Outputs whose group has no input any more, among the `last` records of each key, else in the store: the group is
+    /// derived as empty. `false`: it left off.
+    pub(super) async fn derive_orphans(
         &mut self,
         number: u32,
-        last: &LastOffsets,
+        last: Option<&LastOffsets>,
         subscription: &mut dyn Subscription,
         stop: &CancellationToken,
     ) -> Result<bool, RunError> {
         if self.processor.one_group() {
-            if last.is_empty() {
+            if last.is_some_and(HashMap::is_empty) {
                 let mut changes = Vec::new();
                 self.difference(number, None, Vec::new(), None, &mut changes)?;
                 let stamp = self.stamp();
@@ -171,6 +176,12 @@ impl Loop<'_> {
             return Ok(true);
         }
         let inputs = self.processor.inputs();
+        let store = self.partitions.get(&number).and_then(|partition| partition.store.as_ref());
+        let is_there = |group: &str| match (last, store) {
+            (Some(last), _) => Ok(inputs.iter().any(|topic| last.contains_key(&hash_of(topic, group.as_bytes())))),
+            (None, Some(store)) => store.has(group),
+            (None, None) => Ok(true),
+        };
         let mut orphans: Vec<Key> = Vec::new();
         for emitter in self.outputs.values_mut() {
             let group_fields = emitter.topic().entity().map_or(1, |entity| entity.group_fields);
@@ -182,8 +193,8 @@ impl Loop<'_> {
                 after = Some(key.clone());
                 for (key, _) in page {
                     let group = key.prefix(group_fields);
-                    let there = inputs.iter().any(|topic| last.contains_key(&hash_of(topic, group.as_bytes())));
-                    if !there && orphans.last().is_none_or(|last| last.as_str() != group) {
+                    let looked_at = orphans.last().is_some_and(|last| last.as_str() == group);
+                    if !looked_at && !is_there(group).map_err(EmitError::from)? {
                         orphans.extend(Key::from_bytes(group.as_bytes()));
                     }
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemas::Key;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -141,12 +142,22 @@ fn contents(followed: &BTreeMap<&'static str, Followed>) -> BTreeMap<String, Str
 
 /// A record's key and row; no row is a tombstone. `Err`: it can't be used.
 pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<(Key, Option<Row>), Reject>, RunError> {
-    let raw = record.value.clone().unwrap_or_default();
     let Some(key) = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok()) else {
-        return Ok(Err(Reject::new(None, Reason::new("no_key", "the record has no text key"), raw)));
+        return Ok(Err(no_key(record.value.clone().unwrap_or_default())));
     };
     let Some(value) = &record.value else { return Ok(Ok((key, None))) };
-    let reject = |code, text: String| Ok(Err(Reject::new(Some(key.clone()), Reason::new(code, text), raw.clone())));
+    let payload = match payload(runtime, &key, value).await? {
+        Ok(payload) => payload,
+        Err(reject) => return Ok(Err(reject)),
+    };
+    let time = record.headers.text(header::CE_TIME).and_then(|text| text.parse().ok());
+    let row = Row { topic: Arc::clone(&record.at.topic), key: key.clone(), payload, time };
+    Ok(Ok((key, Some(row))))
+}
+
+/// A value with the schema that it was written with. `Err`: it can't be used.
+pub(super) async fn payload(runtime: &Runtime, key: &Key, value: &Bytes) -> Result<Result<Payload, Reject>, RunError> {
+    let reject = |code, text: String| Ok(Err(Reject::new(Some(key.clone()), Reason::new(code, text), value.clone())));
     let (id, body) = match schemas::unframe(value) {
         Ok(parts) => parts,
         Err(malformed) => return reject("malformed", malformed.to_string()),
@@ -156,8 +167,10 @@ pub(super) async fn row(runtime: &Runtime, record: &Record) -> Result<Result<(Ke
         Err(error @ StateError::UnknownSchema { .. }) => return reject("unknown_schema", error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let time = record.headers.text(header::CE_TIME).and_then(|text| text.parse().ok());
-    let body = value.slice_ref(body);
-    let row = Row { topic: Arc::clone(&record.at.topic), key: key.clone(), payload: Payload { schema, body }, time };
-    Ok(Ok((key, Some(row))))
+    Ok(Ok(Payload { schema, body: value.slice_ref(body) }))
+}
+
+/// A record that is nobody's.
+pub(super) fn no_key(raw: Bytes) -> Reject {
+    Reject::new(None, Reason::new("no_key", "the record has no text key"), raw)
 }

@@ -61,7 +61,8 @@ impl History {
         if !self.lost {
             return;
         }
-        let topics = [REASONS, MILESTONES, APPLICANTS, "register.reason", "register.applicant", "register.milestone"];
+        let register = ["register.reason", "register.applicant", "register.milestone", "register.user"];
+        let topics = [&[REASONS, MILESTONES, APPLICANTS][..], &register].concat();
         let topic = *self.random.choice(&topics).unwrap();
         let log = &self.sim.world.log;
         let ends = log.ends(topic).await.unwrap();
