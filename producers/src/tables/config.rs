@@ -56,6 +56,10 @@ pub struct TableConfig {
     pub leave_out: Vec<String>,
     /// The only columns that are read, besides the key's; `None`: all.
     pub columns: Option<Vec<String>>,
+    /// Column -> `LIKE` pattern: only rows that fit all of them are followed.
+    pub like: BTreeMap<String, String>,
+    /// Only rows where these columns are null are followed; one that isn't there is null.
+    pub null: Vec<String>,
     /// Types that the declared ones don't say.
     pub types: BTreeMap<String, ColumnKind>,
     /// Fields that are found inside a JSON column.
@@ -154,6 +158,8 @@ impl TableConfig {
             overlap_count: OVERLAP_COUNT,
             leave_out: Vec::new(),
             columns: None,
+            like: BTreeMap::new(),
+            null: Vec::new(),
             types: BTreeMap::new(),
             derived: Vec::new(),
             compare: Compare::Change,
@@ -285,6 +291,8 @@ fn table(system: &str, entity: &str, s: &Section<'_>, is_sqlite: bool) -> TableC
     if let Some(both) = table.columns.iter().flatten().find(|name| table.leave_out.contains(name)) {
         s.report(s.place("leave_out").problem(format!("`{both}` is also among `columns`")));
     }
+    table.like = s.string_map("like").or_default();
+    table.null = s.strings("null").check(not_key).or_default();
     table.types = types(s);
     if !is_sqlite && table.types.values().any(|kind| *kind != ColumnKind::Json) {
         let problem = s.place("types").problem("PostgreSQL's columns have types of their own");

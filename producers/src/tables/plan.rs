@@ -52,6 +52,15 @@ pub enum Origin {
     Gone,
 }
 
+/// What is true of a row that is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Only {
+    /// The column's text fits the pattern.
+    Like(String, String),
+    /// The column is null.
+    Null(String),
+}
+
 /// What the change column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
@@ -74,6 +83,8 @@ pub struct Plan {
     pub key: Vec<usize>,
     /// The place of the change column, and what it holds.
     pub change: Option<(usize, ChangeKind)>,
+    /// What is true of the rows that are followed.
+    pub only: Vec<Only>,
     /// What timestamps without zone mean.
     pub zone: Option<Tz>,
     /// What the columns were when this was made.
@@ -151,9 +162,21 @@ pub fn plan(
         }
     };
     let (schema, origins) = schema(config, fields, announced)?;
+    let only = only(config, look)?;
     let place = |part: &&Column| select.iter().position(|one| one.name == part.name);
     let key = key.iter().filter_map(place).collect();
-    Ok(Plan { schema, origins, select, key, change, zone, print: look.print.clone() })
+    Ok(Plan { schema, origins, select, key, change, only, zone, print: look.print.clone() })
+}
+
+/// A column that isn't there yet is null in every row.
+fn only(config: &TableConfig, look: &Look) -> Result<Vec<Only>, SourceError> {
+    let is_there = |name: &str| look.columns.iter().any(|column| column.name == name);
+    if let Some(missing) = config.like.keys().find(|name| !is_there(name)) {
+        return Err(refused(config, format!("{} has no column {missing:?}", config.table), "correct `like`"));
+    }
+    let like = config.like.iter().map(|(column, pattern)| Only::Like(column.clone(), pattern.clone()));
+    let null = config.null.iter().filter(|name| is_there(name)).map(|column| Only::Null(column.clone()));
+    Ok(like.chain(null).collect())
 }
 
 fn key_columns<'l>(config: &TableConfig, look: &'l Look) -> Result<Vec<&'l Column>, SourceError> {

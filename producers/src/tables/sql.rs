@@ -1,6 +1,6 @@
 //! The statements that read a table. Pure: names are quoted, values are parameters.
 
-use super::plan::{Column, Plan};
+use super::plan::{Column, Only, Plan};
 use super::types::ColumnKind;
 
 /// Whose SQL.
@@ -108,14 +108,17 @@ impl Statements<'_> {
             Dialect::Postgres => tuples.join(", "),
             Dialect::Sqlite => format!("values {}", tuples.join(", ")),
         };
-        format!("select {selected} from {table} t where ({columns}) in ({tuples})")
+        let only = self.only().into_iter().map(|condition| format!(" and {condition}")).collect::<String>();
+        format!("select {selected} from {table} t where ({columns}) in ({tuples}){only}")
     }
 
     /// The highest value of the change column.
     pub fn highest(&self) -> Option<String> {
         let change = self.change();
         let column = self.column(change.first()?);
-        Some(format!("select max({column}) from {} t", self.name.sql(self.dialect)))
+        let only = self.only();
+        let filter = if only.is_empty() { String::new() } else { format!(" where {}", only.join(" and ")) };
+        Some(format!("select max({column}) from {} t{filter}", self.name.sql(self.dialect)))
     }
 
     fn rows(&self, bounds: Bounds, order: &[&Column], extra: Extra, limit: Option<u32>, skip: u64) -> String {
@@ -133,7 +136,7 @@ impl Statements<'_> {
     }
 
     fn filter(&self, bounds: Bounds, order: &[&Column], parameter: &mut usize) -> String {
-        let mut conditions = Vec::new();
+        let mut conditions = self.only();
         // A view may have rows without a key, which nobody can follow.
         let keyless = self.key().into_iter().filter(|column| !column.required);
         conditions.extend(keyless.map(|column| format!("{} is not null", self.column(column))));
@@ -161,6 +164,26 @@ impl Statements<'_> {
             true => String::new(),
             false => format!(" where {}", conditions.join(" and ")),
         }
+    }
+
+    /// What is true of the rows that are followed. Patterns are written in hexadecimal: as text, a statement would have to
+    /// know how its database quotes it.
+    fn only(&self) -> Vec<String> {
+        let text = |pattern: &str| {
+            let hex: String = pattern.bytes().map(|byte| format!("{byte:02x}")).collect();
+            match self.dialect {
+                Dialect::Postgres => format!("convert_from(decode('{hex}', 'hex'), 'UTF8')"),
+                Dialect::Sqlite => format!("cast(x'{hex}' as text)"),
+            }
+        };
+        let condition = |only: &Only| match (only, self.dialect) {
+            (Only::Null(column), _) => format!("t.{} is null", quoted(column)),
+            (Only::Like(column, pattern), Dialect::Postgres) => {
+                format!("t.{}::text like {}", quoted(column), text(pattern))
+            }
+            (Only::Like(column, pattern), Dialect::Sqlite) => format!("t.{} like {}", quoted(column), text(pattern)),
+        };
+        self.plan.only.iter().map(condition).collect()
     }
 
     /// One parameter for each column, of the column's own type.
@@ -258,6 +281,30 @@ mod tests {
             statements.highest().unwrap(),
         ];
         insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn only_rows_that_fit_are_asked_for_whatever_is_in_a_pattern() {
+        let (name, plan) = shifts();
+        let only = vec![Only::Like("say".into(), "50%'; --".into()), Only::Null("muster_key".into())];
+        let plan = Plan { only, ..plan };
+        for (dialect, like) in [
+            (Dialect::Postgres, "t.\"say\"::text like convert_from(decode('353025273b202d2d', 'hex'), 'UTF8')"),
+            (Dialect::Sqlite, "t.\"say\" like cast(x'353025273b202d2d' as text)"),
+        ] {
+            let statements = Statements { dialect, name: &name, plan: &plan };
+            let after = Bounds { after: true, ..Bounds::default() };
+            for sql in [
+                statements.by_key(Bounds::default(), Extra::default(), Some(10)),
+                statements.by_key(after, Extra::default(), Some(10)),
+                statements.by_change(after, 10, 0),
+                statements.hash(Bounds::default(), true),
+                statements.present(2),
+                statements.highest().unwrap(),
+            ] {
+                assert!(sql.contains(&format!("{like} and t.\"muster_key\" is null")), "{sql}");
+            }
+        }
     }
 
     #[test]

@@ -220,3 +220,41 @@ async fn keys_of_several_columns_and_of_text_are_looked_up_as_they_are() {
     follower.pass(&Ask::Everything).await;
     assert_eq!(follower.gone.clone().unwrap(), [r"w\|12\\|2024-01-13"]);
 }
+
+/// Somebody's spreadsheet writes some of a table's rows, and Muster the others.
+#[tokio::test]
+async fn only_rows_that_fit_are_followed_and_one_that_no_longer_does_is_gone() {
+    let Some(server) = Server::new().await else { return };
+    server
+        .execute(
+            "create table nurses (id int primary key, name text, notes text);
+             insert into nurses select n, 'nurse ' || n, case when n <= 7 then 'from the sheet of May' end
+             from generate_series(1, 23) n",
+        )
+        .await;
+    let table = TableConfig {
+        like: [("notes".to_owned(), "%the sheet of%".to_owned())].into(),
+        // Not there yet: nobody has written it.
+        null: vec!["muster_key".into()],
+        columns: Some(vec!["name".into()]),
+        ..TableConfig::new("rota", "nurse", "nurses", &["id"])
+    };
+    let folder = TempDir::new().unwrap();
+    let mut follower = Follower::begin(server.config(vec![table]), folder.path()).await.unwrap();
+    follower.pass(&Ask::Everything).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.topic.len(), follower.gone.clone()), (7, None));
+    server.execute("update nurses set notes = null where id = 2; delete from nurses where id = 3").await;
+    server.execute("update nurses set notes = 'in the sheet of June' where id = 20").await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.gone.clone().unwrap(), ["2", "3"]);
+    assert!(follower.topic.contains_key("20"));
+    // Then Muster writes one of them, in a column that it has added.
+    server.execute("alter table nurses add muster_key text; update nurses set muster_key = 'n' where id = 4").await;
+    // Other conditions: what was remembered is of other rows, and every row is read once more.
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.gone, None);
+    server.execute("update nurses set muster_key = 'n' where id = 5").await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.gone.clone().unwrap(), ["5"]);
+}

@@ -114,3 +114,20 @@ async fn a_file_that_isnt_there_must_be_looked_after() {
         Err(SourceError::Refused { .. })
     ));
 }
+
+#[tokio::test]
+async fn only_rows_that_fit_are_followed() {
+    let mut file = File::new(NURSES).await;
+    let table = TableConfig {
+        like: [("name".to_owned(), "nurse 1%".to_owned())].into(),
+        null: vec!["ward".into()],
+        change: None,
+        ..nurses()
+    };
+    let mut follower = Follower::of(file.config(vec![table])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.topic.keys().collect::<Vec<_>>(), ["1", "10", "11", "12"]);
+    file.execute("alter table nurses add ward text; update nurses set ward = 'surgery' where id in (10, 11)").await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.read, 2);
+}
