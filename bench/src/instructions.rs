@@ -159,7 +159,7 @@ fn changes(edits: usize) -> Result<Vec<Change>> {
 }
 
 fn derive(records: usize) -> Result<()> {
-    let processor: Arc<dyn AnyProcessor> = Arc::new(processors::Applicants);
+    let processor: Arc<dyn AnyProcessor> = Arc::new(processors::Applicants::default());
     let (topic, bodies) = bodies(records, |number| people::applicant(number, 0))?;
     let (milestones, masters) = bodies_of_milestones()?;
     let row = |topic: &Topic, (key, body): (Key, Bytes)| {

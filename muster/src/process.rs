@@ -240,7 +240,7 @@ impl Process {
             rejects: settings.rejects,
         };
         let systems = systems(settings, &runtime)?;
-        let processors = processors::all()
+        let processors = processors::all(&settings.catalogue)
             .into_iter()
             .filter(|processor| settings.processors.iter().any(|name| name == processor.name()))
             .map(|processor| ProcessorTask { processor })

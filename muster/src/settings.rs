@@ -193,7 +193,7 @@ impl Settings {
         let snapshots = snapshots.flatten();
         let sources = sources.into_iter().flatten().collect::<Vec<_>>();
         let sinks = sinks.into_iter().flatten().collect::<Vec<_>>();
-        let wiring = wiring::compare(&sources, &processors, root, &sinks, snapshots.as_ref());
+        let wiring = wiring::compare(&sources, &processors, root, &sinks, snapshots.as_ref(), &catalogue);
         for problem in wiring.problems {
             root.report(problem);
         }
@@ -355,7 +355,8 @@ fn feed(section: &Section<'_>, default: &FeedSettings) -> FeedSettings {
 }
 
 fn processors(root: &Section<'_>) -> Vec<String> {
-    let known: Vec<&'static str> = processors::all().iter().map(|processor| processor.name()).collect();
+    let known: Vec<&'static str> =
+        processors::all(schemas::catalogue()).iter().map(|processor| processor.name()).collect();
     let named = root
         .strings("processors")
         .check(|names| match names.iter().find(|name| !known.contains(&name.as_str())) {

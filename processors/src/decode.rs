@@ -24,7 +24,8 @@ pub(crate) fn entity<E: Entity>(row: &Row) -> Result<E, Reject> {
     Ok(entity)
 }
 
-fn is_lower_case_uuid(text: &str) -> bool {
+/// Whether the text is an id as keys have it.
+pub(crate) fn is_lower_case_uuid(text: &str) -> bool {
     // Other notations of a uuid have other lengths.
     text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase()) && Uuid::try_parse(text).is_ok()
 }

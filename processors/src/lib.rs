@@ -8,18 +8,20 @@ mod decode;
 mod masters;
 mod users;
 
-pub use applicants::{Applicants, ApplicantsTables};
+pub use applicants::{Applicants, ApplicantsInput, ApplicantsTables, FOREIGN_MILESTONE, ForeignMilestone};
 pub use masters::{OneToOne, health_authorities, reasons, statuses};
 pub use users::Users;
 
-/// Every processor of the program, in the order in which they are drained.
-pub fn all() -> Vec<std::sync::Arc<dyn pipeline::run::AnyProcessor>> {
+/// Every processor of the program, in the order in which they are drained. What `catalogue` has beside the built-in topics
+/// may be an input: see [`Applicants::with_foreign`].
+pub fn all(catalogue: &schemas::Catalogue) -> Vec<std::sync::Arc<dyn pipeline::run::AnyProcessor>> {
     use std::sync::Arc;
+    let with_foreign = catalogue.topic(FOREIGN_MILESTONE).is_some();
     vec![
         Arc::new(statuses()),
         Arc::new(reasons()),
         Arc::new(health_authorities()),
         Arc::new(Users),
-        Arc::new(Applicants),
+        Arc::new(Applicants { with_foreign }),
     ]
 }

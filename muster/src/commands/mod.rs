@@ -113,7 +113,8 @@ fn stop_on_signals() -> Result<CancellationToken> {
 
 /// The component that writes a topic.
 fn writer(topic: &str) -> String {
-    let processor = processors::all().into_iter().find(|processor| processor.outputs().contains(&topic));
+    let processor =
+        processors::all(schemas::catalogue()).into_iter().find(|processor| processor.outputs().contains(&topic));
     processor.map_or_else(|| topic.to_owned(), |processor| processor.name().to_owned())
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pipeline::config::{Place, Problem, Section};
+use schemas::{Catalogue, Profile};
 use sinks::snapshot::SnapshotSettings;
 
 use super::{Sink, Source};
@@ -38,17 +39,45 @@ pub(super) fn compare(
     root: &Section<'_>,
     sinks: &[Sink],
     snapshots: Option<&SnapshotSettings>,
+    catalogue: &Catalogue,
 ) -> Wiring {
-    let mut components = components(sources, processors, root, sinks);
+    let mut components = components(sources, processors, root, sinks, catalogue);
     components.extend(snapshots.map(|snapshots| of_snapshots(snapshots, sources, root)));
     let mut wiring = Wiring::default();
     one_writer(&components, &mut wiring);
     one_name(&components, &mut wiring);
     used(&components, &mut wiring);
+    foreign_milestones(sources, catalogue, &mut wiring);
     wiring
 }
 
-fn components(sources: &[Source], processors: &[String], root: &Section<'_>, sinks: &[Sink]) -> Vec<Component> {
+/// Milestones that others write in the register are inputs of the applicants' groups: they must be keyed and spread as
+/// applicants are.
+fn foreign_milestones(sources: &[Source], catalogue: &Catalogue, wiring: &mut Wiring) {
+    let Some(entity) = catalogue.entity(processors::FOREIGN_MILESTONE) else { return };
+    let writes = |source: &&Source| source.from.topics().iter().any(|topic| topic == processors::FOREIGN_MILESTONE);
+    let Some(source) = sources.iter().find(writes) else { return };
+    let is_by_applicant =
+        entity.group_fields == 1 && entity.key_fields.first().is_some_and(|key| key == "applicant_id");
+    if !is_by_applicant || !entity.key_fields.iter().any(|key| key == "id") {
+        let message = format!("{} isn't keyed by the applicant", processors::FOREIGN_MILESTONE);
+        let expected = "key = [\"applicant_id\", \"id\"] and partition_key = [\"applicant_id\"]";
+        wiring.problems.push(source.place.problem(message).expected(expected));
+    }
+    let topic = catalogue.topic(processors::FOREIGN_MILESTONE);
+    if topic.is_some_and(|topic| topic.partitions(Profile::Production) == 1) {
+        let message = format!("{} has one partition, and applicants have many", processors::FOREIGN_MILESTONE);
+        wiring.problems.push(source.place.problem(message).expected("no `spread = \"one\"`"));
+    }
+}
+
+fn components(
+    sources: &[Source],
+    processors: &[String],
+    root: &Section<'_>,
+    sinks: &[Sink],
+    catalogue: &Catalogue,
+) -> Vec<Component> {
     let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<String>>();
     let mut components = Vec::new();
     for source in sources {
@@ -62,7 +91,7 @@ fn components(sources: &[Source], processors: &[String], root: &Section<'_>, sin
             chosen: true,
         });
     }
-    let known = processors::all();
+    let known = processors::all(catalogue);
     for name in processors {
         let Some(processor) = known.iter().find(|processor| processor.name() == name) else { continue };
         components.push(Component {

@@ -6,10 +6,11 @@ use std::collections::btree_map::Entry;
 use pipeline::processor::Outputs;
 use schemas::records::ats::{Applicant, ApplicantMilestone};
 use schemas::records::register::Milestone;
-use schemas::{Date, Entity, LocalTimestamp};
+use schemas::{Date, Entity, Key, LocalTimestamp};
 use sha2::{Digest, Sha256};
 
-use super::tables::{ApplicantsTables, Step};
+use super::foreign::ForeignMilestone;
+use super::tables::{ApplicantsTables, Sheet, Step};
 use crate::decode::{lower, reference};
 
 /// A milestone that the register keeps.
@@ -21,12 +22,19 @@ pub(super) struct Kept {
 /// The milestones the register keeps, in the order of (status, start date).
 ///
 /// - Left out: those whose id isn't in the ATS's list (`unknown_status`), and those of recruitment (`recruitment`).
+/// - Left out (`spreadsheet`): those of a status that one of the register's spreadsheets has, where that one's word counts,
+///   on whatever day.
 /// - The same status on the same day twice: the one created last counts, the others are superseded.
 /// - Who added it is looked up among the staff. Of nobody known (`unknown_user` counts them) the register keeps null, as
 ///   the ATS's own client does: a reference to a user who may never come would hold back the whole row, and when the
 ///   member of staff does come, all applicants are derived again.
 /// - A reason that isn't known yet stays as it is: the row waits for it in the target.
-pub(super) fn kept(applicant: &Applicant, tables: &ApplicantsTables, out: &mut Outputs) -> Vec<Kept> {
+pub(super) fn kept(
+    applicant: &Applicant,
+    foreign: &[&ForeignMilestone],
+    tables: &ApplicantsTables,
+    out: &mut Outputs,
+) -> Vec<Kept> {
     let mut latest: BTreeMap<(String, Option<Date>), (&ApplicantMilestone, Step)> = BTreeMap::new();
     for milestone in &applicant.milestones {
         let status_id = lower(&milestone.id);
@@ -36,6 +44,10 @@ pub(super) fn kept(applicant: &Applicant, tables: &ApplicantsTables, out: &mut O
         };
         if status.is_recruitment {
             out.leave_out("recruitment");
+            continue;
+        }
+        if status.sheet == Sheet::Wins && foreign.iter().any(|row| row.status_id == status_id) {
+            out.leave_out("spreadsheet");
             continue;
         }
         match latest.entry((status_id, milestone.start_date.map(LocalTimestamp::date))) {
@@ -96,16 +108,22 @@ fn row(
         created_date: milestone.created_date,
         updated_date: milestone.created_date,
     };
-    row.id = id_of(&row);
+    row.id = id_of(&row.key());
     row
 }
 
+/// The id of the row that the register gets from here for this milestone of an applicant.
+pub(super) fn id_of_own(applicant_id: &str, status_id: &str, start_date: Option<Date>) -> String {
+    let start_date = start_date.map(|day| day.to_string());
+    id_of(&Key::of(&[Some(applicant_id), Some(status_id), start_date.as_deref()]))
+}
+
 /// A uuid that the same key always gives: version 8, of the SHA-256 of `register.milestone`, a line feed and the key.
-fn id_of(row: &Milestone) -> String {
+fn id_of(key: &Key) -> String {
     let mut hash = Sha256::new();
     hash.update(Milestone::TOPIC);
     hash.update("\n");
-    hash.update(row.key().as_str());
+    hash.update(key.as_str());
     let hash: [u8; 32] = hash.finalize().into();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);

@@ -26,7 +26,32 @@ pub struct ApplicantsTables {
 pub(super) struct Status {
     pub(super) is_recruitment: bool,
     pub(super) step: Step,
+    pub(super) sheet: Sheet,
 }
+
+/// What it means that one of the register's spreadsheets has a status (ATS contract, what a run does, 7).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sheet {
+    /// The spreadsheet's milestone takes the place of the ATS's.
+    Wins,
+    /// The ATS's takes the place of the spreadsheet's.
+    Yields,
+    /// They stand beside each other.
+    Beside,
+}
+
+/// Where the spreadsheet's word counts: the college's and the assessment's, which was called NCAS before it was Inspire.
+const WINS: [&str; 9] = [
+    "Applied to BCCNM",
+    "Completed Inspire",
+    "Completed NCAS",
+    "BCCNM Provisional Licence LPN",
+    "BCCNM Provisional Licence RN",
+    "BCCNM Provisional Licence RPN",
+    "BCCNM Full Licence LPN",
+    "BCCNM Full Licence RN",
+    "BCCNM Full Licence RPN",
+];
 
 /// What a status means for the end of the journey.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,6 +99,11 @@ impl Status {
                 name if is_same(name, "Not proceeding") => Step::NotProceeding,
                 name if is_same(name, "Re-engaged") => Step::ReEngaged,
                 _ => Step::Other,
+            },
+            sheet: match &*milestone.name {
+                name if WINS.iter().any(|wins| is_same(name, wins)) => Sheet::Wins,
+                name if is_same(name, "Signed Return of Service Agreement") => Sheet::Yields,
+                _ => Sheet::Beside,
             },
         }
     }

@@ -9,7 +9,7 @@ use pipeline::change::Change;
 use pipeline::processor::{Payload, Row};
 use pipeline::reject::Reject;
 use pipeline::run::AnyProcessor;
-use processors::{Applicants, Users, health_authorities, reasons, statuses};
+use processors::{Applicants, FOREIGN_MILESTONE, Users, health_authorities, reasons, statuses};
 use schemas::{Entity, Key, catalogue};
 
 /// One record of an input topic: the entity's latest, or that it is gone.
@@ -76,7 +76,8 @@ impl Register {
         self.process(&statuses(), records);
         self.process(&reasons(), records);
         self.process(&health_authorities(), records);
-        self.process(&Applicants, records);
+        // Without such milestones it must do as it does without their topic.
+        self.process(&Applicants { with_foreign: true }, records);
     }
 
     pub fn rows(&self) -> &Rows {
@@ -176,7 +177,11 @@ impl Register {
 }
 
 fn group_of(processor: &dyn AnyProcessor, topic: &str, key: &Key) -> Key {
-    if processor.one_group() { Key::from("") } else { Key::from(catalogue().entity(topic).unwrap().partition_key(key)) }
+    match (processor.one_group(), topic) {
+        (true, _) => Key::from(""),
+        (false, FOREIGN_MILESTONE) => Key::from(key.prefix(1)),
+        (false, topic) => Key::from(catalogue().entity(topic).unwrap().partition_key(key)),
+    }
 }
 
 fn said(reject: &Reject) -> (String, &'static str) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod driver;
+mod foreign;
 mod golden;
 mod journey;
 mod masters;

@@ -99,7 +99,7 @@ pub(super) fn chosen(settings: &Settings, target: &str) -> Result<BTreeSet<Strin
     // A processor finds its outputs' memory in the partitions of its inputs.
     loop {
         let before = chosen.len();
-        for processor in processors::all() {
+        for processor in processors::all(&settings.catalogue) {
             let together = [processor.inputs(), processor.outputs()].concat();
             let spread: Vec<&str> = together.into_iter().filter(|topic| is_spread(settings, topic)).collect();
             if spread.iter().any(|topic| chosen.contains(*topic)) {
@@ -128,7 +128,9 @@ fn named(settings: &Settings, target: &str) -> Result<Vec<String>> {
         return Ok(topics);
     }
     let owned = |topics: Vec<&str>| topics.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    if let Some(processor) = processors::all().into_iter().find(|processor| processor.name() == target) {
+    if let Some(processor) =
+        processors::all(&settings.catalogue).into_iter().find(|processor| processor.name() == target)
+    {
         return Ok(owned([processor.inputs(), processor.outputs()].concat()));
     }
     if let Some(source) = settings.sources.iter().find(|source| source.name == target) {

@@ -197,3 +197,26 @@ fn patched(patch: &[(&str, &str)]) -> String {
 fn lines(mark: char, text: &str) -> String {
     text.lines().map(|line| format!("{mark} {line}\n")).collect()
 }
+
+/// Else the applicants' processor would be refused, or an applicant's rows lie in other partitions than the applicant.
+#[test]
+fn milestones_of_others_are_keyed_and_spread_as_applicants_are() {
+    let with = |table: &str| {
+        let sheets = "[sources.sheets.from.tables]\nurl = \"postgres://db/register\"\nsystem = \"register\"\n\
+                      [sources.sheets.from.tables.tables.foreign_milestone]\ntable = \"audit\"\n";
+        read(&format!("{EXAMPLE}\n{sheets}{table}")).map_err(|problems| problems.to_string())
+    };
+    let settings = with("key = [\"applicant_id\", \"id\"]\npartition_key = [\"applicant_id\"]").unwrap();
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    for table in [
+        "key = [\"id\"]",
+        "key = [\"applicant_id\", \"id\"]",
+        "key = [\"id\", \"applicant_id\"]\npartition_key = [\"id\"]",
+    ] {
+        let problems = with(table).unwrap_err();
+        assert!(problems.contains("isn't keyed by the applicant"), "{table}: {problems}");
+    }
+    let problems =
+        with("key = [\"applicant_id\", \"id\"]\npartition_key = [\"applicant_id\"]\nspread = \"one\"").unwrap_err();
+    assert!(problems.contains("has one partition"), "{problems}");
+}
