@@ -9,15 +9,23 @@ mod kafka_log;
 mod latency;
 mod load;
 mod machine;
+mod nginx;
 mod people;
 mod plain_log;
+mod prm;
+mod pyarrow;
+mod readers;
 mod resident;
 mod restart;
 mod rounds;
 mod rows;
+mod serving;
 mod site;
+mod snapshots;
+mod snapshots_big;
 mod sqlite_log;
 mod table;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,6 +46,10 @@ const ALL: &[Bench] = &[
     load::BENCH,
     restart::BENCH,
     rows::BENCH,
+    tables::BENCH,
+    snapshots::BENCH,
+    snapshots_big::BENCH,
+    serving::BENCH,
     instructions::BENCH,
 ];
 

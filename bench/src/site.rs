@@ -15,6 +15,9 @@ pub const REGISTER: &str = include_str!("register.toml");
 /// What the simulated system wants to be told.
 pub const API_KEY: &str = "harbour-lights";
 
+/// How often a process's memory is looked at; the system keeps the most there was.
+const OFTEN: Duration = Duration::from_millis(20);
+
 /// A folder with a configuration.
 pub struct Site {
     program: PathBuf,
@@ -51,6 +54,44 @@ impl Site {
         ensure!(status.success(), "muster {}: {status}\n{}", arguments.join(" "), process.printed());
         Ok(())
     }
+
+    /// What a command answers with `--json`.
+    pub async fn ask(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.folder.join("muster.toml")).arg("--json").args(arguments).kill_on_drop(true);
+        let output = command.output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "muster {}: {}\n{said}", arguments.join(" "), output.status);
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Runs a command to its end, and says what it took.
+    pub async fn timed(&self, arguments: &[&str]) -> Result<Ran> {
+        let began = Instant::now();
+        let mut process = self.start(arguments)?;
+        let id = process.child.id().context("the process has ended")?;
+        let mut memory = 0.0;
+        let status = loop {
+            tokio::select! {
+                status = process.child.wait() => break status?,
+                () = tokio::time::sleep(OFTEN) => {}
+            }
+            // Of a process that has ended nothing can be read any more.
+            memory = machine::memory_mb(id, "VmHWM").unwrap_or(memory);
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        ensure!(status.success(), "muster {}: {status}\n{}", arguments.join(" "), process.printed());
+        Ok(Ran { seconds, memory })
+    }
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran {
+    /// From its start to its end, by the clock on the wall.
+    pub seconds: f64,
+    /// Resident memory in MB, at most.
+    pub memory: f64,
 }
 
 /// A process of ours. Killed when dropped.

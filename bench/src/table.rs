@@ -36,6 +36,8 @@ pub struct Finding {
 pub enum Goal {
     /// The ratio's median is at least so much.
     RatioAtLeast(f64),
+    /// The ratio's median, of times here, is at most so much.
+    RatioAtMost(f64),
     /// The figure's median is at least so much.
     AtLeast(f64),
     /// The figure's median is at most so much.
@@ -102,6 +104,7 @@ impl Finding {
         let figure = self.figure?.median;
         Some(match self.goal? {
             Goal::RatioAtLeast(least) => self.ratio?.median >= least,
+            Goal::RatioAtMost(most) => self.ratio?.median <= most,
             Goal::AtLeast(least) => figure >= least,
             Goal::AtMost(most) => figure <= most,
         })
@@ -154,6 +157,7 @@ fn line(text: &mut String, finding: &Finding) {
     let ratio = ratio.map_or_else(String::new, |ratio| format!("{} x", spread(ratio)));
     let goal = match goal {
         Some(Goal::RatioAtLeast(least)) => format!(">= {} x", number(*least)),
+        Some(Goal::RatioAtMost(most)) => format!("<= {} x", number(*most)),
         Some(Goal::AtLeast(least)) => format!(">= {} {unit}", number(*least)),
         Some(Goal::AtMost(most)) => format!("<= {} {unit}", number(*most)),
         None => String::new(),

@@ -41,6 +41,7 @@ use pipeline::snapshot::StoreError;
 use pipeline::state::StateError;
 
 pub use self::config::{DatasetSettings, Materialise, NAME, SnapshotSettings};
+pub use self::parquet::writer as table_writer;
 pub use self::publish::{DatasetReport, Report, Snapshots};
 pub use self::retention::{Pruned, prune};
 pub use self::windows::DayRule;

@@ -49,8 +49,8 @@ fn properties(columns: &SchemaRef) -> WriterProperties {
     properties.build()
 }
 
-/// A new file.
-pub(super) fn writer<W: Write + Send>(out: W, columns: &SchemaRef) -> Result<ArrowWriter<W>, ParquetError> {
+/// A new Parquet file of these columns, as snapshots have them.
+pub fn writer<W: Write + Send>(out: W, columns: &SchemaRef) -> Result<ArrowWriter<W>, ParquetError> {
     ArrowWriter::try_new(out, Arc::clone(columns), Some(properties(columns)))
 }
 
