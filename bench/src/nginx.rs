@@ -26,12 +26,12 @@ impl Nginx {
     /// Serves `root`; `None`: there is no nginx on this machine.
     pub fn start(folder: &Path, root: &Path) -> Result<Option<Self>> {
         let version = |program: &&str| {
-            Some(String::from_utf8_lossy(&Command::new(program).arg("-v").output().ok()?.stderr).into())
+            let output = Command::new(program).arg("-v").output().ok()?;
+            Some(String::from_utf8_lossy(&output.stderr).into_owned())
         };
         let Some((program, said)) = PROGRAMS.into_iter().find_map(|program| Some((program, version(&program)?))) else {
             return Ok(None);
         };
-        let said: String = said;
         let version = said.trim().rsplit('/').next().unwrap_or_default().to_owned();
         std::fs::create_dir_all(folder)?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));

@@ -80,7 +80,7 @@ impl Registry {
             )
             .await?;
         let changed = done.rows_affected() as usize;
-        ensure!(changed * 50 > employees * 9 / 10 && changed * 50 < employees * 11 / 10, "{changed} of {employees}");
+        ensure!(changed * 50 > employees * 7 / 10 && changed * 50 < employees * 13 / 10, "{changed} of {employees}");
         connection.execute("vacuum analyze employees").await?;
         connection.execute("checkpoint").await?;
         Ok(())
