@@ -14,6 +14,7 @@ mod scenarios {
     mod recorded_feed;
     mod resize;
     mod snapshots;
+    mod spreadsheets;
     pub mod support;
     mod two_processes;
     mod verify;
