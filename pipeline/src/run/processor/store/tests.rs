@@ -57,6 +57,7 @@ fn a_group_is_what_begins_with_its_key_in_the_order_of_topics_and_keys() {
     assert_eq!(groups.iter().map(Key::as_str).collect::<Vec<_>>(), ["an", "ann", "anna"]);
 }
 
+/// Seen to fail where `put` takes in what is below `next`.
 #[test]
 fn an_older_record_that_comes_again_changes_nothing() {
     let mut store = open(&SimulatedDisk::default(), &lives("a"), 0);
