@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{Args, Command};
 use crate::contact::{self, Ask, Told};
 use crate::exit;
+use crate::output::line;
 use crate::process::{Process, environment};
 use crate::settings::{LogSettings, Settings};
 
@@ -78,7 +79,10 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Snapshot { action } => snapshot::run(&settings(&args)?, action, output).await,
         Command::Simulate { system } => simulate::run(system).await,
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Args::command(), "muster", &mut std::io::stdout());
+            // Not straight to standard output: it panics when its reader has gone (`| head`).
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "muster", &mut script);
+            line(&String::from_utf8_lossy(&script))?;
             Ok(exit::DONE)
         }
     }

@@ -16,7 +16,7 @@ use crate::settings::{LogSettings, Settings};
 pub async fn run(settings: &Settings, health: bool, output: Output) -> Result<u8> {
     let process = process(settings).await?;
     if health {
-        return ready(process.as_ref(), output);
+        return ready(settings, process.as_ref(), output);
     }
     let operations = open_operations(settings).await?;
     let mut feeds = Vec::new();
@@ -63,7 +63,7 @@ pub async fn run(settings: &Settings, health: bool, output: Output) -> Result<u8
         let counts: Vec<(&str, Counts)> = counts.iter().map(|(name, counts)| (name.as_str(), *counts)).collect();
         let running = match &process {
             Some(process) => format!("running: {}", describe(process)),
-            None => "not running, or not on this machine".into(),
+            None => absent(settings).into(),
         };
         let runs = table(&["feed", "last run (UTC)", "last success", "came to"], &rows);
         let parts = [running, String::new(), runs, String::new(), accounts_table(&counts), String::new()];
@@ -81,11 +81,22 @@ fn describe(process: &Value) -> String {
     format!("not ready: {}", reasons.join("; "))
 }
 
-fn ready(process: Option<&Value>, output: Output) -> Result<u8> {
-    let Some(process) = process else { bail!("no process is running here") };
+fn ready(settings: &Settings, process: Option<&Value>, output: Output) -> Result<u8> {
+    let Some(process) = process else { bail!(absent(settings)) };
     output.show(process, || describe(process))?;
     let ready = process["unready"].as_array().is_some_and(Vec::is_empty);
     Ok(if ready { exit::DONE } else { exit::FAILED })
+}
+
+/// What can be said where no process answered.
+fn absent(settings: &Settings) -> &'static str {
+    match settings.log {
+        // Nobody can be asked: whether a process runs isn't known.
+        LogSettings::Kafka(_) if settings.http.is_none() => {
+            "whether it is running can't be told: that is asked over HTTP, and there is no section [http]"
+        }
+        _ => "not running, or not on this machine",
+    }
 }
 
 /// The running process: through its local socket where the log is embedded, else through its HTTP.

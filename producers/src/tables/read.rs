@@ -82,11 +82,12 @@ impl TableSource {
     }
 
     fn no_table(&self) -> SourceError {
-        SourceError::Refused {
-            system: self.table.topic.name.clone(),
-            reason: format!("there is no table {}", self.name.sql(Dialect::Postgres)),
-            hint: "correct `table` or `schema`, or grant usage on the schema".to_owned(),
-        }
+        let (dialect, hint) = if self.config.url.is_sqlite() {
+            (Dialect::Sqlite, "correct `table`")
+        } else {
+            (Dialect::Postgres, "correct `table` or `schema`, or grant usage on the schema")
+        };
+        self.refused(&format!("there is no table {}", self.name.sql(dialect)), hint)
     }
 
     fn refused(&self, reason: &str, hint: &str) -> SourceError {
