@@ -4,6 +4,7 @@
 //! a [`Bench`] that stands in [`ALL`].
 
 mod avro;
+mod depths;
 mod instructions;
 mod kafka_log;
 mod latency;
@@ -48,6 +49,7 @@ const ALL: &[Bench] = &[
     rows::BENCH,
     tables::BENCH,
     snapshots::BENCH,
+    depths::BENCH,
     snapshots_big::BENCH,
     serving::BENCH,
     instructions::BENCH,

@@ -87,6 +87,15 @@ impl Registry {
     }
 }
 
+/// How many rows somebody wants instead of so many, for there is not disk or time enough for these.
+pub fn wanted_rows(usual: usize) -> Result<usize> {
+    const NAME: &str = "MUSTER_BENCH_ROWS";
+    match std::env::var(NAME) {
+        Ok(text) => text.parse().with_context(|| format!("{NAME} isn't a number")),
+        Err(_) => Ok(usual),
+    }
+}
+
 /// The log on a real broker.
 pub fn kafka_log(kafka: &OwnKafka) -> String {
     format!("[log.kafka]\nbootstrap = [\"{}\"]\nreplication = 1\n", kafka.bootstrap())

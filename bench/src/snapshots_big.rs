@@ -2,7 +2,7 @@
 //!
 //! The topics are real ones: the source loads some thousand employees into two of them, and each record is then appended again
 //! with other keys until there are enough. `MUSTER_BENCH_ROWS` says how many rows the larger one has, where ten million take
-//! more disk than there is (about 2.5 KB a row: topic, sorted runs, and the snapshot itself) or more time.
+//! more disk than there is (about 4 KB a row: topic, sorted runs, and the snapshot itself) or more time.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use pipeline::log::kafka::{KafkaLog, KafkaOptions};
 use pipeline::log::{Append, Log, Offset, Record, TopicPartition};
 use tokio::task::JoinSet;
 
-use crate::prm::{Registry, kafka_log, snapshots};
+use crate::prm::{Registry, kafka_log, snapshots, wanted_rows};
 use crate::rounds::Spread;
 use crate::site::{Ran, Site};
 use crate::snapshots::{records, settle};
@@ -23,22 +23,15 @@ use crate::{Bench, Setting};
 pub const BENCH: Bench =
     Bench { name: "snapshots-big", about: "ten times as many rows into files", run: |setting| Box::pin(run(setting)) };
 
-const ROWS: &str = "MUSTER_BENCH_ROWS";
-const DEFAULT: usize = 10_000_000;
-
 /// Records in one call of `append`, and calls at once.
 const BATCH: usize = 2_000;
 const AT_ONCE: usize = 8;
 
 async fn run(setting: Setting) -> Result<Vec<Finding>> {
-    let wanted = match std::env::var(ROWS) {
-        Ok(text) => text.parse().with_context(|| format!("{ROWS} isn't a number"))?,
-        Err(_) => DEFAULT,
-    };
     let seed = setting.amount(50_000, 500);
-    let many = if setting.quick { 20_000 } else { wanted };
+    let many = setting.amount(wanted_rows(10_000_000)?, 20_000);
     let few = many / 10;
-    ensure!(few >= seed && few % seed == 0, "{ROWS}: a multiple of {}", seed * 10);
+    ensure!(few >= seed && few % seed == 0, "not {many} rows but a multiple of {}", seed * 10);
     let Some(kafka) = services::Kafka::measured().await? else { bail!("there is no Kafka") };
     let registry = Registry::filled(&setting, seed).await?;
     let log = kafka_log(&kafka);
