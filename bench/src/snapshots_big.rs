@@ -31,7 +31,7 @@ async fn run(setting: Setting) -> Result<Vec<Finding>> {
     let seed = setting.amount(50_000, 500);
     let many = setting.amount(wanted_rows(10_000_000)?, 20_000);
     let few = many / 10;
-    ensure!(few >= seed && few % seed == 0, "not {many} rows but a multiple of {}", seed * 10);
+    ensure!(few >= seed && few.is_multiple_of(seed), "not {many} rows but a multiple of {}", seed * 10);
     let Some(kafka) = services::Kafka::measured().await? else { bail!("there is no Kafka") };
     let registry = Registry::filled(&setting, seed).await?;
     let log = kafka_log(&kafka);
