@@ -169,6 +169,8 @@ pub struct Pace {
     most_rows: u32,
     page_bytes: u64,
     next: u32,
+    /// No more than these, whatever their size: doubled with each page.
+    ceiling: u32,
 }
 
 /// The first page shows how large rows are.
@@ -177,7 +179,8 @@ const FIRST_PAGE: u32 = 500;
 impl Pace {
     /// Begins carefully.
     pub fn new(config: &TablesConfig) -> Self {
-        Self { most_rows: config.page_rows, page_bytes: config.page_bytes, next: FIRST_PAGE.min(config.page_rows) }
+        let most_rows = config.page_rows;
+        Self { most_rows, page_bytes: config.page_bytes, next: FIRST_PAGE.min(most_rows), ceiling: most_rows }
     }
 
     /// Rows to ask for.
@@ -197,7 +200,13 @@ impl Pace {
         }
         let each = (bytes as u64 / rows).max(1);
         let fitting = u32::try_from(self.page_bytes / each).unwrap_or(u32::MAX);
-        self.next = fitting.clamp(1, self.most_rows);
+        self.ceiling = self.ceiling.saturating_mul(2).min(self.most_rows);
+        self.next = fitting.clamp(1, self.ceiling);
+    }
+
+    /// Begins again with few: more than these couldn't be read at once.
+    pub fn slow(&mut self, rows: u32) {
+        (self.next, self.ceiling) = (rows, rows);
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Plan {
     pub select: Vec<Column>,
     /// The places of the key's columns among them, in the key's order.
     pub key: Vec<usize>,
+    /// Those of them that hold text in each row, or the row has no key: their column would take a number, too.
+    pub text_only: Vec<usize>,
     /// The place of the change column, and what it holds.
     pub change: Option<(usize, ChangeKind)>,
     /// What is true of the rows that are followed.
@@ -91,10 +93,41 @@ pub struct Plan {
     pub print: String,
 }
 
+impl Column {
+    /// SQLite's: it keeps a number as a number and text as text, as each row has it. The key of 1 and '1' would be one.
+    pub fn keeps_any_type(&self) -> bool {
+        let declared = self.cast.to_uppercase();
+        let decides = ["INT", "CHAR", "CLOB", "TEXT"].iter().any(|part| declared.contains(part));
+        declared.is_empty() || (declared.contains("BLOB") && !decides)
+    }
+}
+
 impl Plan {
     /// The zone of a selected column's values: the key's stay as they are.
     pub fn zone_of(&self, at: usize) -> Option<Tz> {
         if self.key.contains(&at) { None } else { self.zone }
+    }
+
+    /// The same, of which nothing is read but the key and the change column.
+    pub fn keys_alone(&self) -> Self {
+        let mut read = self.key.clone();
+        read.extend(self.change.map(|(at, _)| at).filter(|at| !self.key.contains(at)));
+        let place = |at: usize| read.iter().position(|other| *other == at);
+        let origin = |origin: &Origin| match origin {
+            Origin::Column(at) => place(*at).map_or(Origin::Gone, Origin::Column),
+            Origin::Derived(..) | Origin::Gone => Origin::Gone,
+        };
+        Self {
+            schema: Arc::clone(&self.schema),
+            origins: self.origins.iter().map(origin).collect(),
+            select: read.iter().map(|at| self.select[*at].clone()).collect(),
+            key: self.key.iter().filter_map(|at| place(*at)).collect(),
+            text_only: self.text_only.iter().filter_map(|at| place(*at)).collect(),
+            change: self.change.and_then(|(at, kind)| Some((place(at)?, kind))),
+            only: self.only.clone(),
+            zone: self.zone,
+            print: self.print.clone(),
+        }
     }
 }
 
@@ -164,8 +197,10 @@ pub fn plan(
     let (schema, origins) = schema(config, fields, announced)?;
     let only = only(config, look)?;
     let place = |part: &&Column| select.iter().position(|one| one.name == part.name);
-    let key = key.iter().filter_map(place).collect();
-    Ok(Plan { schema, origins, select, key, change, only, zone, print: look.print.clone() })
+    let key: Vec<usize> = key.iter().filter_map(place).collect();
+    let is_text = |at: &usize| select[*at].keeps_any_type() && select[*at].kind == ColumnKind::String;
+    let text_only = key.iter().copied().filter(is_text).collect();
+    Ok(Plan { schema, origins, select, key, text_only, change, only, zone, print: look.print.clone() })
 }
 
 /// A column that isn't there yet is null in every row.
@@ -186,6 +221,14 @@ fn key_columns<'l>(config: &TableConfig, look: &'l Look) -> Result<Vec<&'l Colum
             let reason = format!("{} has no column {name:?}, which is part of the key", config.table);
             return Err(refused(config, reason, "correct `key`"));
         };
+        let told = config.types.contains_key(name);
+        if one.keeps_any_type() && (!told || matches!(one.kind, ColumnKind::Decimal { .. })) {
+            let reason =
+                format!("{name:?} is part of the key and declares no type, so 1 and '1' would be the same key");
+            let hint =
+                format!("say what it holds, as in types = {{ {name} = \"long\" }}, or read a view that casts it");
+            return Err(refused(config, reason, &hint));
+        }
         if !one.kind.is_key() {
             let reason = format!("{name:?} is {}, which can't be part of a key", one.shown);
             return Err(refused(config, reason, "name other columns as `key`"));

@@ -61,6 +61,18 @@ pub struct Row {
     pub key: Vec<String>,
 }
 
+impl Row {
+    /// As a statement takes it.
+    pub fn parameters(self, by_change: bool) -> impl Iterator<Item = String> {
+        let change = by_change.then(|| match self.change {
+            Some(Json::String(text)) => text,
+            Some(other) => other.to_string(),
+            None => String::new(),
+        });
+        change.into_iter().chain(self.key)
+    }
+}
+
 /// What a pass reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -20,10 +20,12 @@ use super::compare::Remembered;
 use super::config::{Compare, TableConfig, TablesConfig};
 use super::engine::{Engine, Gather, Pace};
 use super::plan::{self, ChangeKind, Plan};
-use super::position::{At, Reading, Row, What};
+use super::position::{At, Reading, What};
+use super::postgres::failure::is_of_a_value;
 use super::postgres::{Asked, Moment, binary};
 use super::sql::{Bounds, Dialect, Extra, Name, Statements};
 use super::types::ColumnKind;
+use super::unsendable::Span;
 
 /// One table's feed.
 pub struct TableSource {
@@ -36,6 +38,8 @@ pub struct TableSource {
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) pace: Pace,
     pub(super) remembered: Remembered,
+    /// Rows of this pass that the database couldn't send.
+    pub(super) unsendable: u32,
 }
 
 /// One statement's rows, and when it was asked.
@@ -58,7 +62,7 @@ impl TableSource {
     ) -> Self {
         let name = Name { schema: table.schema.clone(), table: table.table.clone() };
         let pace = Pace::new(&config);
-        Self { config, table, name, engine, clock, plan: None, pace, remembered }
+        Self { config, table, name, engine, clock, plan: None, pace, remembered, unsendable: 0 }
     }
 
     /// Looks at the table and makes the plan for it.
@@ -170,7 +174,12 @@ impl TableSource {
         let sql = statements.by_key(bounds, Extra::default(), Some(limit));
         let asked = Asked { sql, parameters: after.map(|row| row.key).unwrap_or_default() };
         let gather = Gather::new(plan, false, Some(limit), self.pace.most_bytes());
-        let read = self.run(engine, &asked, gather).await?;
+        let read = match self.run(engine, &asked, gather).await {
+            Err(error) if is_of_a_value(&error) => {
+                self.around(engine, plan, Span { by_change: false, bounds, limit }, asked.parameters).await?
+            }
+            read => read?,
+        };
         let began = at.reading.as_ref().map_or(read.now, |reading| reading.began);
         let reading = Reading { began, high, after: None, what: What::Rows, ranges: None };
         Ok(self.page(plan, at, reading, read))
@@ -204,18 +213,19 @@ impl TableSource {
                 (What::Changes, at.reading.as_ref().map_or(at.high, |reading| reading.high))
             }
         };
-        if let Some(Row { change, key }) = after {
+        if let Some(row) = after {
             bounds.after = true;
-            parameters.push(match change {
-                Some(Json::String(text)) => text,
-                Some(other) => other.to_string(),
-                None => String::new(),
-            });
-            parameters.extend(key);
+            parameters.extend(row.parameters(true));
         }
         let asked = Asked { sql: statements.by_change(bounds, limit, skip), parameters };
         let gather = Gather::new(plan, true, Some(limit), self.pace.most_bytes());
-        let read = self.run(engine, &asked, gather).await?;
+        let read = match self.run(engine, &asked, gather).await {
+            // What is left out at the beginning can't be named.
+            Err(error) if is_of_a_value(&error) && skip == 0 => {
+                self.around(engine, plan, Span { by_change: true, bounds, limit }, asked.parameters).await?
+            }
+            read => read?,
+        };
         let began = at.reading.as_ref().map_or(read.now, |reading| reading.began);
         let high = high.max(read.gather.rows.high);
         let mut page = self.page(plan, at.clone(), Reading { began, high, after: None, what, ranges: None }, read);
@@ -305,18 +315,24 @@ impl Source for TableSource {
         let at = At::of(after);
         let engine = Arc::clone(&self.engine);
         let engine = &mut *engine.lock().await;
+        if at.reading.is_none() {
+            self.unsendable = 0;
+        }
         let what = match &at.reading {
             Some(reading) => reading.what,
             None => self.begins(ask, &at, &plan, engine.dialect())?,
         };
-        match what {
-            What::Remembering => self.remembering(engine, &plan, at).await,
-            What::Comparing => self.comparing(engine, &plan, at).await,
-            What::Looking => self.looking(engine, &plan, at).await,
-            What::Changes | What::Window if plan.change.is_some() => self.changes(engine, &plan, at, ask).await,
-            // The configuration lost its change column in the middle of a pass.
-            What::Changes | What::Window => self.rows(engine, &plan, At { reading: None, ..at }).await,
-            _ => self.rows(engine, &plan, at).await,
+        let whole = At { reading: None, ranges: None, ..at.clone() };
+        let compared = match what {
+            What::Remembering => self.remembering(engine, &plan, at.clone()).await,
+            What::Comparing => self.comparing(engine, &plan, at.clone()).await,
+            What::Looking => self.looking(engine, &plan, at.clone()).await,
+            _ => return self.plain(engine, &plan, what, at, ask).await,
+        };
+        match compared {
+            // Ranges with such a row have no hash: every row is read.
+            Err(error) if is_of_a_value(&error) => self.rows(engine, &plan, whole).await,
+            compared => compared,
         }
     }
 
@@ -336,6 +352,23 @@ impl Source for TableSource {
 }
 
 impl TableSource {
+    /// A page that compares nothing.
+    async fn plain(
+        &mut self,
+        engine: &mut Engine,
+        plan: &Plan,
+        what: What,
+        at: At,
+        ask: &Ask,
+    ) -> Result<Page, SourceError> {
+        match what {
+            What::Changes | What::Window if plan.change.is_some() => self.changes(engine, plan, at, ask).await,
+            // The configuration lost its change column in the middle of a pass.
+            What::Changes | What::Window => self.rows(engine, plan, At { reading: None, ..at }).await,
+            _ => self.rows(engine, plan, at).await,
+        }
+    }
+
     fn key_of(&self, plan: &Plan, body: &[u8]) -> Result<Key, String> {
         let topic = Topic::of_table(self.table.topic.clone()).map_err(|error| error.to_string())?;
         let topic = topic.with_schema(Arc::clone(&plan.schema));

@@ -95,8 +95,8 @@ impl Rows {
         };
         let key = match key(plan, cells) {
             Ok(key) => key,
-            Err(reason) => {
-                let reject = Reject::new(None, reason, "{}");
+            Err(keyless) => {
+                let reject = keyless.reject(plan, cells, &mut self.bodies);
                 return self.rejects.push(reject);
             }
         };
@@ -140,7 +140,31 @@ impl Rows {
     }
 }
 
-/// A field that couldn't be written; null stands in its place.
+/// A row without a key that can be used.
+struct Keyless {
+    /// The place of the column.
+    at: usize,
+    misfit: Misfit,
+}
+
+impl Keyless {
+    /// With all that the row holds: one without a key isn't another.
+    fn reject(self, plan: &Plan, cells: &impl Cells, bodies: &mut Vec<u8>) -> Reject {
+        let start = bodies.len();
+        let mut wrong = write(plan, cells, bodies);
+        let field = plan.origins.iter().position(|origin| *origin == Origin::Column(self.at)).unwrap_or_default();
+        let column = plan.select[self.at].name.clone();
+        let reason = Reason::new("no_key", format!("{column}: {}", self.misfit.expected));
+        if !wrong.iter().any(|wrong| wrong.field == field) {
+            wrong.push(Wrong { field, column, misfit: self.misfit });
+        }
+        let raw = shown(&plan.schema, &bodies[start..], &wrong);
+        bodies.truncate(start);
+        Reject::new(None, reason, raw)
+    }
+}
+
+/// A field that couldn't be written; null stands in its place, in a key's something of its type.
 struct Wrong {
     field: usize,
     column: String,
@@ -156,7 +180,13 @@ fn write(plan: &Plan, cells: &impl Cells, out: &mut Vec<u8>) -> Vec<Wrong> {
                 continue;
             }
             Origin::Column(at) if !field.nullable => {
-                (at, cells.write(*at, &plan.select[*at].kind, plan.zone_of(*at), out))
+                let start = out.len();
+                let column = &plan.select[*at];
+                let written = match cells.is_null(*at) {
+                    true => Err(Misfit::new(NULL)),
+                    false => cells.write(*at, &column.kind, plan.zone_of(*at), out),
+                };
+                (at, written.inspect_err(|_| something(&column.kind, start, out)))
             }
             Origin::Column(at) | Origin::Derived(at, _) if cells.is_null(*at) => {
                 raw::long(out, 0);
@@ -208,28 +238,53 @@ fn null_from(start: usize, out: &mut Vec<u8>) {
     raw::long(out, 0);
 }
 
-fn key(plan: &Plan, cells: &impl Cells) -> Result<Key, Reason> {
+/// In place of a part of a key.
+fn something(kind: &ColumnKind, start: usize, out: &mut Vec<u8>) {
+    out.truncate(start);
+    match kind {
+        ColumnKind::Boolean => raw::boolean(out, false),
+        ColumnKind::Double => raw::double(out, 0.0),
+        ColumnKind::Decimal { .. } => raw::decimal(out, 0),
+        ColumnKind::Uuid => raw::bytes(out, b"00000000-0000-0000-0000-000000000000"),
+        ColumnKind::String | ColumnKind::Bytes | ColumnKind::Json => raw::bytes(out, b""),
+        ColumnKind::Long | ColumnKind::Date | ColumnKind::Moment | ColumnKind::Local | ColumnKind::Array(_) => {
+            raw::long(out, 0);
+        }
+    }
+}
+
+const NULL: &str = "part of the key, and null";
+
+fn key(plan: &Plan, cells: &impl Cells) -> Result<Key, Keyless> {
     let mut parts = Vec::with_capacity(plan.key.len());
     for at in &plan.key {
-        let (name, kind) = (&plan.select[*at].name, &plan.select[*at].kind);
         if cells.is_null(*at) {
-            return Err(Reason::new("no_key", format!("{name}: part of the key, and null")));
+            return Err(Keyless { at: *at, misfit: Misfit::new(NULL) });
         }
-        let part = cells.key_part(*at, kind);
-        parts.push(part.map_err(|misfit| Reason::new("no_key", format!("{name}: {}", misfit.expected)))?);
+        if plan.text_only.contains(at) {
+            cells.text(*at).map_err(|misfit| Keyless { at: *at, misfit })?;
+        }
+        let part = cells.key_part(*at, &plan.select[*at].kind);
+        parts.push(part.map_err(|misfit| Keyless { at: *at, misfit })?);
     }
     let parts: Vec<Option<&str>> = parts.iter().map(|part| Some(part.as_str())).collect();
     Ok(Key::of(&parts))
 }
 
-/// The row as JSON that [`schemas::from_json`] takes once what is wrong has been put right.
+/// The row as JSON that [`schemas::from_json`] takes once what is wrong has been put right, and not before: a value that
+/// would be taken for another (no value, or bytes) stands in an object, which no field takes.
 fn shown(schema: &Schema, body: &[u8], wrong: &[Wrong]) -> Vec<u8> {
     let mut json = schemas::to_json(schema, body).unwrap_or_default();
-    if let Json::Object(object) = &mut json {
-        for Wrong { field, misfit, .. } in wrong {
-            if let (Some(field), Some(shown)) = (schema.fields().get(*field), &misfit.shown) {
-                object.insert(field.name.clone(), shown.as_str().into());
-            }
+    let names: Vec<&str> =
+        wrong.iter().filter_map(|wrong| Some(schema.fields().get(wrong.field)?.name.as_str())).collect();
+    for (name, wrong) in names.iter().zip(wrong) {
+        json[*name] = wrong.misfit.shown.as_deref().into();
+    }
+    let problems = schemas::from_json(schema, &json).err().unwrap_or_default();
+    for name in names {
+        if !problems.iter().any(|problem| problem.path == name) {
+            let found = json[name].take();
+            json[name] = serde_json::json!({ "unusable": found });
         }
     }
     json.to_string().into_bytes()

@@ -1,7 +1,6 @@
 //! The statements that read a table. Pure: names are quoted, values are parameters.
 
 use super::plan::{Column, Only, Plan};
-use super::types::ColumnKind;
 
 /// Whose SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub struct Bounds {
     pub below: bool,
     /// Behind the row whose change column (where rows come in its order) and key are the next ones.
     pub after: bool,
-    /// Not behind the row whose key is in the next ones.
+    /// Not behind the row whose change column (where rows come in its order) and key are in the next ones.
     pub up_to: bool,
     /// The change column isn't null. Takes no parameter.
     pub known: bool,
@@ -149,11 +148,10 @@ impl Statements<'_> {
                 conditions.push(format!("{} {operator} {value}", self.column(change)));
             }
         }
-        let key = self.key();
-        for (wanted, operator, columns) in [(bounds.after, ">", order), (bounds.up_to, "<=", key.as_slice())] {
+        for (wanted, operator) in [(bounds.after, ">"), (bounds.up_to, "<=")] {
             if wanted {
-                let names = columns.iter().map(|column| self.column(column)).collect::<Vec<_>>();
-                let values = self.parameters(columns, parameter);
+                let names = order.iter().map(|column| self.column(column)).collect::<Vec<_>>();
+                let values = self.parameters(order, parameter);
                 conditions.push(match names.len() {
                     1 => format!("{} {operator} {}", names[0], values[0]),
                     _ => format!("({}) {operator} ({})", names.join(", "), values.join(", ")),
@@ -190,11 +188,11 @@ impl Statements<'_> {
     fn parameters(&self, columns: &[&Column], parameter: &mut usize) -> Vec<String> {
         let one = |column: &&Column| {
             *parameter += 1;
-            match (self.dialect, &column.kind) {
+            match self.dialect {
                 // `COPY` takes no parameters; settings of the transaction do as well.
-                (Dialect::Postgres, _) => format!("current_setting('muster.p{parameter}')::{}", column.cast),
-                (Dialect::Sqlite, ColumnKind::Long) => format!("cast(?{parameter} as integer)"),
-                (Dialect::Sqlite, _) => format!("?{parameter}"),
+                Dialect::Postgres => format!("current_setting('muster.p{parameter}')::{}", column.cast),
+                // Each is bound as what it was.
+                Dialect::Sqlite => format!("?{parameter}"),
             }
         };
         columns.iter().map(one).collect()
@@ -239,6 +237,7 @@ mod tests {
     use super::*;
     use crate::tables::config::TableConfig;
     use crate::tables::plan::{Look, plan};
+    use crate::tables::types::ColumnKind;
 
     fn shifts() -> (Name, Plan) {
         let column = |name: &str, kind: ColumnKind, cast: &str| Column {

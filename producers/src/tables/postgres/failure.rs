@@ -45,12 +45,19 @@ fn by_state(system: &str, error: &PgDatabaseError) -> SourceError {
             // The message could quote a value.
             "22" => super::failure::refused(
                 system,
-                &format!("a value can't be sent as its column's type ({state})"),
+                &format!("{UNSENDABLE} ({state})"),
                 "leave the column out (`leave_out`), or mend the value",
             ),
             _ => super::failure::refused(system, &format!("unexpected answer {state}"), "see the server's log"),
         },
     }
+}
+
+const UNSENDABLE: &str = "a value can't be sent as its column's type";
+
+/// Whether a value of some row is to blame: the others can be read without it.
+pub fn is_of_a_value(error: &SourceError) -> bool {
+    matches!(error, SourceError::Refused { reason, .. } if reason.starts_with(UNSENDABLE))
 }
 
 /// Wait and try again.

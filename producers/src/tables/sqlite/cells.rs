@@ -28,11 +28,57 @@ impl<'r> SqliteCells<'r> {
         let kind = raw.type_info().name().to_owned();
         Ok(match kind.as_str() {
             "INTEGER" | "BOOLEAN" => Value::Integer(row.try_get_unchecked(at).map_err(|_| ODD)?),
+            "NULL" => return Err(ODD),
             "REAL" => Value::Real(row.try_get_unchecked(at).map_err(|_| ODD)?),
             "BLOB" => Value::Blob(row.try_get_unchecked(at).map_err(|_| ODD)?),
             _ => Value::Text(row.try_get_unchecked(at).map_err(|_| ODD)?),
         })
     }
+}
+
+/// A parameter.
+#[derive(Debug, PartialEq)]
+pub(super) enum Parameter<'a> {
+    Integer(i64),
+    Real(f64),
+    Text(&'a str),
+    Blob(Vec<u8>),
+}
+
+/// What [`literal`] wrote. Whatever has no such form is text.
+pub(super) fn parameter(text: &str) -> Parameter<'_> {
+    let within = |opening: &str| text.strip_prefix(opening).and_then(|rest| rest.strip_suffix('\''));
+    if let Some(text) = within("'") {
+        return Parameter::Text(text);
+    }
+    if let Some(Ok(bytes)) = within("x'").map(from_hex) {
+        return Parameter::Blob(bytes);
+    }
+    if let Ok(n) = text.parse() {
+        return Parameter::Integer(n);
+    }
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+    match text.parse() {
+        Ok(x) if is_number => Parameter::Real(x),
+        _ => Parameter::Text(text),
+    }
+}
+
+/// A value with its kind: SQLite compares values of different kinds by their kinds, and where a column declares no type,
+/// every text is above every number.
+fn literal(value: &Value<'_>) -> String {
+    match value {
+        Value::Integer(n) => n.to_string(),
+        Value::Real(x) if x.is_infinite() => if *x > 0.0 { "9e999" } else { "-9e999" }.to_owned(),
+        Value::Real(x) => format!("{x:?}"),
+        Value::Text(text) => format!("'{text}'"),
+        Value::Blob(bytes) => format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+fn from_hex(text: &str) -> Result<Vec<u8>, std::num::ParseIntError> {
+    let pairs = (0..text.len()).step_by(2);
+    pairs.map(|at| u8::from_str_radix(text.get(at..at + 2).unwrap_or_default(), 16)).collect()
 }
 
 impl Cells for SqliteCells<'_> {
@@ -42,7 +88,7 @@ impl Cells for SqliteCells<'_> {
 
     fn write(&self, at: usize, kind: &ColumnKind, zone: Option<Tz>, out: &mut Vec<u8>) -> Result<(), Misfit> {
         let value = self.value(at)?;
-        let odd = |expected: &'static str| Misfit { expected, shown: shown(&value) };
+        let odd = |expected: &'static str| Misfit { expected, shown: told(&value) };
         match (kind, &value) {
             (ColumnKind::Long, Value::Integer(n)) => raw::long(out, *n),
             (ColumnKind::Long, _) => return Err(odd("expected a whole number")),
@@ -93,13 +139,13 @@ impl Cells for SqliteCells<'_> {
     fn text(&self, at: usize) -> Result<&str, Misfit> {
         match self.value(at)? {
             Value::Text(text) => Ok(text),
-            _ => Err(Misfit::new("expected text")),
+            other => Err(Misfit { expected: "expected text", shown: told(&other) }),
         }
     }
 
     fn key_part(&self, at: usize, kind: &ColumnKind) -> Result<String, Misfit> {
         let value = self.value(at)?;
-        let odd = || Misfit::new("expected a value of its column's type");
+        let odd = || Misfit { expected: "expected a value of its column's type", shown: told(&value) };
         match kind {
             ColumnKind::Date => day(&value).map(|day| day.to_string()).ok_or_else(odd),
             ColumnKind::Local => clock(&value).map(|micros| LocalTimestamp(micros).to_string()).ok_or_else(odd),
@@ -118,7 +164,13 @@ impl Cells for SqliteCells<'_> {
     }
 
     fn back(&self, at: usize, _: &ColumnKind) -> String {
-        self.value(at).ok().and_then(|value| shown(&value)).unwrap_or_default()
+        // Below every value: rows without one come first.
+        const LOWEST: &str = "-9e999";
+        match self.value(at) {
+            Ok(value) => literal(&value),
+            Err(_) if self.is_null(at) => LOWEST.to_owned(),
+            Err(_) => String::new(),
+        }
     }
 
     fn number(&self, at: usize, kind: &ColumnKind) -> Option<i64> {
@@ -138,6 +190,20 @@ fn shown(value: &Value<'_>) -> Option<String> {
         Value::Real(x) => Some(x.to_string()),
         Value::Text(text) => Some((*text).to_owned()),
         Value::Blob(_) => None,
+    }
+}
+
+/// More of a blob isn't shown in a dead letter.
+const SHOWN: usize = 1024;
+
+/// For a dead letter.
+fn told(value: &Value<'_>) -> Option<String> {
+    match value {
+        Value::Blob(bytes) if bytes.len() > SHOWN => {
+            Some(format!("{} and more, {} bytes in all", literal(&Value::Blob(&bytes[..SHOWN])), bytes.len()))
+        }
+        Value::Blob(_) => Some(literal(value)),
+        _ => shown(value),
     }
 }
 
@@ -172,4 +238,27 @@ fn moment(value: &Value<'_>) -> Option<i64> {
     let parsed = DateTime::parse_from_rfc3339(text).ok();
     let parsed = parsed.or_else(|| forms.iter().find_map(|form| DateTime::parse_from_str(text, form).ok()))?;
     Some(parsed.timestamp_micros()).filter(|micros| raw::is_moment(*micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_bound_as_what_it_was() {
+        for (value, bound) in [
+            (Value::Integer(-7), Parameter::Integer(-7)),
+            (Value::Real(7.0), Parameter::Real(7.0)),
+            (Value::Real(0.1 + 0.2), Parameter::Real(0.1 + 0.2)),
+            (Value::Real(f64::NEG_INFINITY), Parameter::Real(f64::NEG_INFINITY)),
+            (Value::Text("7"), Parameter::Text("7")),
+            (Value::Text("x'07'"), Parameter::Text("x'07'")),
+            (Value::Text("O'Hara"), Parameter::Text("O'Hara")),
+            (Value::Blob(&[0, 255]), Parameter::Blob(vec![0, 255])),
+        ] {
+            assert_eq!(parameter(&literal(&value)), bound);
+        }
+        assert_eq!(parameter("2024-01-31"), Parameter::Text("2024-01-31"));
+        assert_eq!(parameter("inf"), Parameter::Text("inf"));
+    }
 }

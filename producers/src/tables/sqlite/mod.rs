@@ -4,7 +4,7 @@
 mod cells;
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::TryStreamExt;
@@ -12,7 +12,7 @@ use pipeline::source::SourceError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use self::cells::SqliteCells;
+use self::cells::{Parameter, SqliteCells, parameter};
 use super::config::TablesConfig;
 use super::engine::Gather;
 use super::plan::{Column, Look};
@@ -25,8 +25,13 @@ use super::types::ColumnKind;
 pub struct Sqlite {
     options: SqliteConnectOptions,
     system: String,
+    /// One statement's limit.
+    timeout: Duration,
     patience: Duration,
 }
+
+/// So many steps of SQLite's machine go by between two looks at the clock: some microseconds.
+const STEPS: i32 = 10_000;
 
 /// Table and views have columns; the key's tell rows apart where an index says so.
 const COLUMNS: &str =
@@ -46,6 +51,7 @@ impl Sqlite {
         Ok(Self {
             options: options.read_only(true).create_if_missing(false).busy_timeout(config.lock_timeout),
             system: config.system.clone(),
+            timeout: config.statement_timeout,
             patience: config.statement_timeout * 3,
         })
     }
@@ -53,6 +59,7 @@ impl Sqlite {
     /// The table's columns. `None`: there is no such table.
     pub async fn look(&mut self, name: &Name, key: &[String]) -> Result<Option<Look>, SourceError> {
         let mut connection = self.connected().await?;
+        self.limit(&mut connection).await?;
         let looked = self.look_with(&mut connection, name, key).await;
         looked.map_err(|error| self.failure(&error))
     }
@@ -128,9 +135,16 @@ impl Sqlite {
             let now: DateTime<Utc> = now.map(|now| now.and_utc()).unwrap_or_default();
             let (_, print) = self.columns(&mut transaction, name).await.map_err(wrong)?;
             first(&Moment { now, print })?;
+            self.limit(&mut transaction).await?;
             let mut rows = bound(asked).fetch(&mut *transaction);
             while let Some(row) = rows.try_next().await.map_err(wrong)? {
-                if !gather.row(&SqliteCells(&row), None) {
+                let more = gather.row(&SqliteCells(&row), None);
+                if gather.rows.last.as_ref().is_some_and(|last| last.key.iter().any(String::is_empty)) {
+                    let reason =
+                        format!("a key of {} is text that isn't UTF-8, behind which no page can begin", name.table);
+                    return Err(refused(&self.system, &reason, "mend the row, or read a view that leaves it out"));
+                }
+                if !more {
                     break;
                 }
             }
@@ -147,6 +161,7 @@ impl Sqlite {
     /// The highest number of a column; `None`: there is none.
     pub async fn highest(&mut self, sql: String) -> Result<Option<i64>, SourceError> {
         let mut connection = self.connected().await?;
+        self.limit(&mut connection).await?;
         let highest = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await;
         highest.map_err(|error| self.failure(&error))
     }
@@ -155,10 +170,23 @@ impl Sqlite {
         SqliteConnection::connect_with(&self.options).await.map_err(|error| self.failure(&error))
     }
 
+    /// From now on, what takes longer than the statement time-out is broken off by SQLite itself: its thread would go on
+    /// with it for nobody.
+    async fn limit(&self, connection: &mut SqliteConnection) -> Result<(), SourceError> {
+        let until = Instant::now() + self.timeout;
+        let mut handle = connection.lock_handle().await.map_err(|error| self.failure(&error))?;
+        handle.set_progress_handler(STEPS, move || Instant::now() < until);
+        Ok(())
+    }
+
     /// SQLite's messages name objects, not values.
     fn failure(&self, error: &sqlx::Error) -> SourceError {
         match error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
+                // SQLITE_INTERRUPT
+                Some("9") => {
+                    unavailable(&self.system, "a statement took longer than the statement time-out".to_owned())
+                }
                 // SQLITE_CANTOPEN
                 Some("14") => {
                     refused(&self.system, "the file can't be opened", "correct the URL, or the file's rights")
@@ -174,8 +202,13 @@ impl Sqlite {
 
 fn bound(asked: &Asked) -> sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments> {
     let mut query = sqlx::query(AssertSqlSafe(asked.sql.clone())).persistent(false);
-    for parameter in &asked.parameters {
-        query = query.bind(parameter);
+    for text in &asked.parameters {
+        query = match parameter(text) {
+            Parameter::Integer(n) => query.bind(n),
+            Parameter::Real(x) => query.bind(x),
+            Parameter::Text(text) => query.bind(text),
+            Parameter::Blob(bytes) => query.bind(bytes),
+        };
     }
     query
 }

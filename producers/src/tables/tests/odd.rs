@@ -183,3 +183,38 @@ async fn text_that_is_said_to_hold_json_is_looked_at() {
     let wrong = Follower::begin(server.config(vec![told("updated_at")]), Path::new("")).await;
     assert!(matches!(wrong, Err(SourceError::Refused { .. })));
 }
+
+/// One of them stopped the whole table.
+#[tokio::test]
+async fn rows_that_the_database_cant_send_are_set_aside_and_the_others_come() {
+    let Some(server) = Server::new().await else { return };
+    server
+        .execute(
+            "create table shifts (id int primary key, wards int, updated_at timestamptz default now());
+            insert into shifts select n, case when n in (7, 8, 21) then 0 else n end from generate_series(1, 23) n;
+            create view nurses as select id, 100 / wards as share, updated_at from shifts",
+        )
+        .await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let mut follower = Follower::begin(server.config(vec![nurses()]), folder.path()).await.unwrap();
+    // The load, one that would remember, one that changes brought.
+    for ask in [Ask::Everything, Ask::Everything, Ask::Changes] {
+        follower.rejects.clear();
+        follower.pass(&ask).await;
+        assert_eq!(follower.topic.len(), 20, "{ask:?}");
+        let told = follower.rejects.iter().map(|reject| (reject.key.as_ref().unwrap().as_str(), &*reject.reason.text));
+        let why = "a value can't be sent as its column's type (22012)";
+        assert_eq!(told.collect::<Vec<_>>(), [("7", why), ("8", why), ("21", why)], "{ask:?}");
+        assert!(follower.source.decode(&follower.rejects[0].raw).is_err());
+    }
+    server.execute("update shifts set wards = 1").await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.topic.len(), 23);
+
+    // A view that is wrong altogether stops, after so many.
+    server.execute("update shifts set wards = 0; insert into shifts select n, 0 from generate_series(24, 150) n").await;
+    let mut follower = Follower::of(server.config(vec![nurses()])).await;
+    let error = follower.try_pass(&Ask::Everything).await.unwrap_err();
+    assert!(matches!(&error, SourceError::Refused { reason, .. } if reason.contains("22012")), "{error}");
+    assert_eq!(follower.rejects.len(), 100);
+}

@@ -131,3 +131,84 @@ async fn only_rows_that_fit_are_followed() {
     follower.pass(&Ask::Everything).await;
     assert_eq!(follower.read, 2);
 }
+
+/// With the stored type left out of the position, every text would be above every number: rows after the first page were
+/// never read.
+#[tokio::test]
+async fn a_key_without_a_declared_type_loses_no_row_whatever_stands_in_it() {
+    let mut file = File::new(
+        "create table shifts (number, ward text);
+         create unique index by_number on shifts (number);
+         create view known as select * from shifts;
+         with recursive n (n) as (select 1 union all select n + 1 from n where n < 23)
+         insert into shifts select n, 'ward ' || n from n",
+    )
+    .await;
+    let shifts = TableConfig::new("rota", "shift", "known", &["number"]);
+    let Err(SourceError::Refused { reason, hint, .. }) =
+        Follower::begin(file.config(vec![shifts.clone()]), Path::new("")).await
+    else {
+        panic!("1 and '1' would be the same key")
+    };
+    assert!(reason.contains("declares no type") && hint.contains("types"), "{reason} ({hint})");
+
+    let told = |kind| TableConfig { types: [("number".to_owned(), kind)].into(), ..shifts.clone() };
+    let mut follower = Follower::of(file.config(vec![told(crate::tables::ColumnKind::Long)])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.read, follower.topic.len(), follower.rejects.len()), (23, 23, 0));
+
+    // A number among texts, and a text that looks like it, are two rows: one of them has a key.
+    file.execute("update shifts set number = 'n' || number where number < 20; insert into shifts values ('20', 'x'), (x'00', 'y')")
+        .await;
+    let mut follower = Follower::of(file.config(vec![told(crate::tables::ColumnKind::String)])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.read, follower.topic.len(), follower.rejects.len()), (25, 20, 5));
+    assert_eq!(follower.field("20", "ward"), "x");
+    assert!(follower.rejects.iter().all(|reject| reject.key.is_none()));
+}
+
+/// With `{}` for all of them, the second would count as the first, read again.
+#[tokio::test]
+async fn rows_without_a_key_are_told_apart_and_a_letter_is_never_replayed_as_something_else() {
+    let file = File::new(
+        "create table nurses (id varchar(9) primary key, name varchar(20), photo blob, about json);
+         insert into nurses values (null, 'Ada', null, null), (null, 'Grace', null, null), (x'07', 'Ida', null, null),
+             ('a', 'Ann', 12, null), ('b', 'Eve', 34.5, '{'), ('c', 'Joan', null, null)",
+    )
+    .await;
+    let nurses = TableConfig::new("rota", "nurse", "nurses", &["id"]);
+    let mut follower = Follower::of(file.config(vec![nurses])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.keys(), ["c"]);
+    let mut letters: Vec<Json> =
+        follower.rejects.iter().map(|reject| serde_json::from_slice(&reject.raw).unwrap()).collect();
+    letters.sort_by_key(|letter| letter["name"].to_string());
+    let shown: Vec<String> = letters.iter().map(Json::to_string).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    {"about":null,"id":null,"name":"Ada","photo":null}
+    {"about":null,"id":"a","name":"Ann","photo":{"unusable":"12"}}
+    {"about":{"unusable":"{"},"id":"b","name":"Eve","photo":"34.5"}
+    {"about":null,"id":null,"name":"Grace","photo":null}
+    {"about":null,"id":{"unusable":"x'07'"},"name":"Ida","photo":null}
+    "#);
+    // `12` is a byte in hexadecimal, `null` no picture at all: neither is what the row has.
+    for reject in &follower.rejects {
+        assert!(follower.source.decode(&reject.raw).is_err(), "{}", reject.reason);
+    }
+    letters[1]["photo"] = "0c".into();
+    assert_eq!(follower.source.decode(letters[1].to_string().as_bytes()).unwrap().key().as_str(), "a");
+}
+
+#[tokio::test]
+async fn a_statement_that_never_ends_is_broken_off() {
+    let file = File::new(
+        "create view nurses as with recursive n (n) as (select 1 union all select n + 1 from n)
+         select cast(n as integer) as id from n where n < 0",
+    )
+    .await;
+    let nurses = TableConfig::new("rota", "nurse", "nurses", &["id"]);
+    let config = TablesConfig { statement_timeout: std::time::Duration::from_millis(200), ..file.config(vec![nurses]) };
+    let mut follower = Follower::of(config).await;
+    let Err(SourceError::Unavailable { reason, .. }) = follower.try_pass(&Ask::Everything).await else { panic!() };
+    assert_eq!(reason, "a statement took longer than the statement time-out");
+}
