@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use flate2::{Compress, Compression, FlushCompress, Status};
+use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder;
 
 use super::manifest::Coding;
@@ -60,7 +61,7 @@ impl Coder {
             Self::Zstd { level, frame } => {
                 let encoder = match frame {
                     Some(encoder) => encoder,
-                    None => frame.insert(Box::new(Encoder::new(Vec::with_capacity(ROOM), *level)?)),
+                    None => frame.insert(Box::new(zstd_encoder(*level)?)),
                 };
                 encoder.write_all(plain)?;
                 out.write_all(encoder.get_ref())?;
@@ -91,6 +92,31 @@ impl Coder {
     }
 }
 
+/// How far back zstd looks, as a power of two: many lists are written at a time, and a slow reader whose answer is decompressed
+/// takes up as much. Records of one list resemble each other, so more of them hardly helps.
+pub(super) const ZSTD_WINDOW_LOG: u32 = 20;
+
+fn zstd_encoder(level: i32) -> io::Result<Encoder<'static, Vec<u8>>> {
+    let mut encoder = Encoder::new(Vec::with_capacity(ROOM), level)?;
+    // Levels 1 and 2 look back less far than that.
+    if level > 2 {
+        encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
+    }
+    Ok(encoder)
+}
+
+/// About what zstd takes for one list at this level, in bytes: the window, and the tables in which it looks things up.
+pub fn zstd_memory(level: u32) -> u64 {
+    let mebibytes = match level {
+        0..=2 => 2,
+        3..=4 => 4,
+        5..=8 => 9,
+        9..=12 => 16,
+        _ => 24,
+    };
+    mebibytes << 20
+}
+
 /// Compresses all of it. A flush is complete when the compressor leaves room in the buffer, a stream when it says so.
 fn run(
     deflate: &mut Compress,
@@ -113,6 +139,33 @@ fn run(
         };
         if done {
             return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective};
+
+    use super::*;
+
+    /// Without the bound on the window, level 19 takes some 90 MiB for each list.
+    #[test]
+    fn what_is_said_of_zstds_memory_is_so() {
+        let plain: Vec<u8> = (0..4_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let mut compressed = vec![0; 8 << 20];
+        for level in 1..=19 {
+            let mut context = CCtx::create();
+            context.set_parameter(CParameter::CompressionLevel(level)).unwrap();
+            if level > 2 {
+                context.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG)).unwrap();
+            }
+            let (mut from, mut to) = (InBuffer::around(&plain), OutBuffer::around(compressed.as_mut_slice()));
+            context.compress_stream2(&mut to, &mut from, ZSTD_EndDirective::ZSTD_e_continue).unwrap();
+            let (taken, said) = (context.sizeof() as u64, zstd_memory(level.unsigned_abs()));
+            assert!(taken <= said, "level {level}: {taken} bytes, {said} are said");
         }
     }
 }

@@ -18,6 +18,8 @@ use crate::config::{self, Problem, SecretRef, Section, Url};
 /// Larger manifests are somebody else's files: ours have some hundred bytes for each object.
 const LARGEST_MANIFEST: u64 = 64 << 20;
 
+const WRITABLE: &str = "give a folder that may be written, in `store.local.path`";
+
 /// A list of generations is asked for so often while the newest of it isn't there: nobody prunes as fast as that.
 const LISTED_IN_VAIN: u32 = 5;
 
@@ -137,18 +139,31 @@ impl Store {
         Self { objects, prefix }
     }
 
-    /// Opens the store; a local folder is created, a bucket isn't contacted. `env` looks up a variable of the environment.
+    /// Opens the store to write; a local folder is created, a bucket isn't contacted. `env` looks up a variable of the
+    /// environment.
     ///
     /// A TLS provider of rustls must have been installed.
     pub fn open(settings: &StoreSettings, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
+        if let StoreSettings::Local { path } = settings {
+            private_folder(path).map_err(|error| StoreError::Refused {
+                reason: format!("{} can't be created: {error}", path.display()),
+                hint: WRITABLE.into(),
+            })?;
+        }
+        Self::open_to_read(settings, env)
+    }
+
+    /// The same for those who only read: a folder that isn't there isn't made, for its name may be mistyped.
+    pub fn open_to_read(settings: &StoreSettings, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
         match settings {
             StoreSettings::Local { path } => {
-                let refused = |reason: String| StoreError::Refused {
-                    reason,
-                    hint: "give a folder that may be written, in `store.local.path`".into(),
-                };
-                private_folder(path)
-                    .map_err(|error| refused(format!("{} can't be created: {error}", path.display())))?;
+                if !path.is_dir() {
+                    return Err(StoreError::Refused {
+                        reason: format!("there is no folder {}", path.display()),
+                        hint: "correct `store.local.path`; whoever makes snapshots creates the folder".into(),
+                    });
+                }
+                let refused = |reason: String| StoreError::Refused { reason, hint: WRITABLE.into() };
                 let local = LocalFileSystem::new_with_prefix(path).map_err(|error| refused(error.to_string()))?;
                 // A generation that was published is there after a power cut, too.
                 let local = local.with_fsync(true).with_automatic_cleanup(false);
@@ -177,8 +192,12 @@ impl Store {
         let mut listed = self.objects.list(Some(&folder));
         while let Some(object) = listed.next().await {
             let object = object.map_err(|error| failed("listing generations", &error))?;
+            // A copy in a folder below, or under another name, is no generation: it would be asked for in vain.
             let number = object.location.filename().and_then(|name| name.strip_suffix(".json")?.parse().ok());
-            found.extend(number.map(Generation));
+            let named = number
+                .map(Generation)
+                .filter(|generation| self.path(&manifest_path(*generation)).is_ok_and(|path| path == object.location));
+            found.extend(named);
         }
         found.sort_unstable();
         Ok(found)
@@ -223,9 +242,25 @@ impl Store {
             }
         };
         while let Some(newest) = latest.as_ref().or(known) {
-            match self.manifest(newest.generation.next()).await? {
-                Some(next) => latest = Some(next),
-                None => break,
+            let next = newest.generation.next();
+            match self.manifest(next).await {
+                Ok(Some(next)) => latest = Some(next),
+                Ok(None) => break,
+                // One that can't be used doesn't stand in the way of those behind it; whoever knows an older one takes what
+                // is newer than that.
+                Err(error @ StoreError::NotUnderstood { .. }) => {
+                    let last = self.generations().await?.pop().filter(|last| *last > next);
+                    let beyond = match last {
+                        Some(last) => self.manifest(last).await?,
+                        None => None,
+                    };
+                    match (beyond, latest.is_some() && known.is_some()) {
+                        (Some(beyond), _) => latest = Some(beyond),
+                        (None, true) => break,
+                        (None, false) => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(latest)
@@ -384,6 +419,48 @@ mod tests {
             }
             assert_eq!(store.latest(Some(&generation(3, 0))).await.unwrap(), Some(latest));
         }
+    }
+
+    /// Those who know the one before waited for ever at the one that is damaged.
+    #[tokio::test]
+    async fn a_manifest_that_cant_be_used_doesnt_stand_in_the_way_of_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        for store in stores(&folder) {
+            for number in [1, 2] {
+                store.publish(&generation(number, 0)).await.unwrap();
+            }
+            store.publish(&Manifest { format: 2, ..generation(3, 0) }).await.unwrap();
+            assert!(store.latest(Some(&generation(2, 0))).await.is_err(), "it is told of");
+            assert!(store.latest(None).await.is_err(), "nobody goes on behind it with the same number");
+            assert_eq!(store.latest(Some(&generation(1, 0))).await.unwrap(), Some(generation(2, 0)));
+            store.publish(&generation(4, 0)).await.unwrap();
+            for known in [1, 2] {
+                assert_eq!(store.latest(Some(&generation(known, 0))).await.unwrap(), Some(generation(4, 0)));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_beside_the_manifests_is_no_generation() {
+        let folder = tempfile::tempdir().unwrap();
+        for store in stores(&folder) {
+            store.publish(&generation(1, 0)).await.unwrap();
+            for path in ["generations/old/00000007.json", "generations/8.json", "generations/00000009.json.bak"] {
+                store.objects().put(&store.path(path).unwrap(), "{}".into()).await.unwrap();
+            }
+            assert_eq!(store.generations().await.unwrap(), [Generation(1)]);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_isnt_there_is_made_by_those_who_write_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mistyped = StoreSettings::Local { path: folder.path().join("snapshts") };
+        let told = Store::open_to_read(&mistyped, &|_| None).unwrap_err().to_string();
+        assert!(told.contains("there is no folder") && told.contains("store.local.path"), "{told}");
+        assert!(!folder.path().join("snapshts").exists());
+        Store::open(&mistyped, &|_| None).unwrap();
+        Store::open_to_read(&mistyped, &|_| None).unwrap();
     }
 
     #[tokio::test]

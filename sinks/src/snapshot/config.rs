@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use pipeline::config::{SecretRef, Section, kinds};
 use pipeline::schedule::Schedule;
-use pipeline::snapshot::{Coding, StoreSettings};
+use pipeline::snapshot::{Coding, StoreSettings, zstd_memory};
 
 use super::windows::DayRule;
 
@@ -114,7 +114,24 @@ impl DatasetSettings {
     }
 }
 
+/// More than this isn't begun with: lists of all windows are compressed at a time.
+const MOST_FOR_ZSTD: u64 = 2 << 30;
+
 impl SnapshotSettings {
+    fn check_memory(&self, section: &Section<'_>) {
+        let lists = u64::from(self.max_depth) + 1;
+        let memory = lists * zstd_memory(self.zstd_level);
+        if self.codings.contains(&Coding::Zstd) && memory > MOST_FOR_ZSTD {
+            let what = format!(
+                "{lists} lists at `zstd_level` {} take about {} MiB of memory while a snapshot is made",
+                self.zstd_level,
+                memory >> 20
+            );
+            let problem = section.own_place().problem(what);
+            section.report(problem.expected("a lower `zstd_level` or `max_depth`, or `codings` without zstd"));
+        }
+    }
+
     /// Reads the section; `None`: the store isn't right, which was reported.
     pub fn read(section: &Section<'_>) -> Option<Self> {
         let store = StoreSettings::read(section);
@@ -153,6 +170,7 @@ impl SnapshotSettings {
             datasets,
             store: store?,
         };
+        settings.check_memory(section);
         Some(settings)
     }
 
@@ -266,6 +284,7 @@ mod tests {
             ("materialise = \"all\"\nmaterialise_depths = [1]", "materialise_depths"),
             ("max_depth = 5\nmaterialise_depths = [6]", "materialise_depths[0]"),
             ("calendar = \"Europe/Kiew\"", "calendar"),
+            ("codings = [\"zstd\"]\nzstd_level = 19\nmax_depth = 100", "about 2424 MiB"),
             ("datasets.employees.fields = [\"id\"]", "datasets.employees"),
             ("datasets.e = { topic = \"t\", offset_zone = { changed_at = \"Kyiv\" } }", "offset_zone.changed_at"),
         ];

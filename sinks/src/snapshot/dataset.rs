@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use pipeline::change::Incarnation;
 use pipeline::log::{Offset, TopicPartition};
-use pipeline::run::Runtime;
+use pipeline::run::{Health, Runtime};
 use pipeline::snapshot::manifest::PartitionOffset;
 use pipeline::snapshot::{Coding, Dataset, Earlier, Form, Store};
 use schemas::Schema;
@@ -24,6 +24,7 @@ use super::config::{DatasetSettings, NAME, SnapshotSettings};
 use super::lists::Names;
 use super::merge::{Merge, Rule, Tally};
 use super::render::Renderer;
+use super::scratch::Scratch;
 use super::upload::Uploads;
 use super::windows::{ChangeRule, begins};
 use super::write::{Pass, Written};
@@ -52,7 +53,7 @@ pub(super) struct Context<'a> {
     pub history: &'a [Earlier],
     /// As in `data/00000042-5f3c9e1a`.
     pub folder: &'a str,
-    pub scratch: &'a Path,
+    pub scratch: &'a Arc<Scratch>,
     pub stop: &'a CancellationToken,
 }
 
@@ -193,11 +194,14 @@ async fn attempt(
     date: DateTime<Utc>,
 ) -> Result<Made, SnapshotError> {
     let runtime = context.runtime;
-    let scratch = context.scratch.join(name);
+    let scratch = context.scratch.path().join(name);
     fresh_folder(&scratch)?;
     let progress = |what: &'static str| {
         let (health, name) = (Arc::clone(&runtime.health), format!("{NAME}.{name} {what}"));
-        move |records: u64| health.records(&name, records)
+        move |records: u64| {
+            health.records(&name, records);
+            health.step(NAME);
+        }
     };
     let collected =
         collect(runtime, &starts(previous, reading, lives), &scratch, context.settings.sort_memory, &progress("read"))
@@ -227,6 +231,9 @@ async fn attempt(
         history: context.history.to_vec(),
         schema: Arc::clone(&schema),
         scratch: scratch.clone(),
+        latest: runtime.clock.now().max(context.nominal),
+        health: Arc::clone(&runtime.health),
+        _held: Arc::clone(context.scratch),
         handle: Handle::current(),
         stop: context.stop.clone(),
     };
@@ -318,6 +325,12 @@ struct Work {
     history: Vec<Earlier>,
     schema: Arc<Schema>,
     scratch: std::path::PathBuf,
+    /// Nothing has changed later than this.
+    latest: DateTime<Utc>,
+    /// Hears of each part that the store has taken.
+    health: Arc<Health>,
+    /// The folder stays while the thread is at work, which nobody may be waiting for any more.
+    _held: Arc<Scratch>,
     handle: Handle,
     stop: CancellationToken,
 }
@@ -336,7 +349,12 @@ impl Work {
         let previous_time = self.previous.as_ref().and_then(|_| self.history.first()).map(|earlier| earlier.nominal);
         let micros = |time: DateTime<Utc>| time.timestamp_micros();
         let rule = Rule {
-            change: ChangeRule { strict: self.dataset.strict, floor: previous_time.map(micros) },
+            change: ChangeRule {
+                strict: self.dataset.strict,
+                // What stands for a time that is yet to come keeps nothing in the newest window until then.
+                floor: previous_time.map(|time| micros(time.min(self.nominal))),
+                latest: micros(self.latest),
+            },
             sweeping: self.reading == Reading::Sweep,
             tell_deletions: self.reading != Reading::First,
             forget_before: begins.last().copied().map_or(i64::MIN, micros),
@@ -344,7 +362,8 @@ impl Work {
         };
         let changed_by = &self.dataset.changed_by;
         let merge = Merge::new(&self.schema, base, deleted, collected.changes, &collected.schemas, changed_by, rule)?;
-        let uploads = Uploads::new(&self.store, &self.handle);
+        let health = Arc::clone(&self.health);
+        let uploads = Uploads::new(&self.store, &self.handle, Arc::new(move || health.step(NAME)));
         let pass = Pass {
             settings: &self.settings,
             names: self.names.clone(),

@@ -94,8 +94,9 @@ impl Merge {
         rule: Rule,
     ) -> Result<Self, SnapshotError> {
         let columns = columns::columns(schema);
-        let base = base.map(|(rows, adapter)| BaseCursor { rows, adapter, now: None, ended: false });
-        let deleted = deleted.map(|rows| DeletedCursor { rows, now: None });
+        let change = rule.change;
+        let base = base.map(|(rows, adapter)| BaseCursor { rows, adapter, rule: change, now: None, ended: false });
+        let deleted = deleted.map(|rows| DeletedCursor { rows, rule: change, now: None });
         let changes = ChangeCursor::new(schema, changes, schemas, changed_by, rule.change)?;
         Ok(Self { columns, base, deleted, changes, rule, tally: Tally::default() })
     }
@@ -291,6 +292,7 @@ impl Picked {
 struct BaseCursor {
     rows: Rows,
     adapter: Adapter,
+    rule: ChangeRule,
     now: Option<Held>,
     ended: bool,
 }
@@ -333,7 +335,7 @@ impl BaseCursor {
             of: Arc::clone(&held.source),
             at: held.at,
             version: held.versions.value(held.at),
-            changed: held.changed.value(held.at),
+            changed: self.rule.held(held.changed.value(held.at)),
         };
         held.at += 1;
         if held.at == held.versions.len() {
@@ -358,6 +360,7 @@ pub(super) const DELETED_AT: &str = "_deleted_at";
 /// The keys that were deleted before.
 struct DeletedCursor {
     rows: Rows,
+    rule: ChangeRule,
     now: Option<(StringArray, Int64Array, TimestampMicrosecondArray, usize)>,
 }
 
@@ -381,11 +384,12 @@ impl DeletedCursor {
     }
 
     fn take(&mut self) -> Option<Deletion> {
-        let (keys, versions, times, at) = self.now.as_mut()?;
-        let row = *at;
-        let gone = Deletion { key: keys.value(row).to_owned(), version: versions.value(row), at: times.value(row) };
-        *at += 1;
-        if *at == keys.len() {
+        let (keys, versions, times, next) = self.now.as_mut()?;
+        let row = *next;
+        let at = ChangeRule { strict: false, ..self.rule }.held(times.value(row));
+        let gone = Deletion { key: keys.value(row).to_owned(), version: versions.value(row), at };
+        *next += 1;
+        if *next == keys.len() {
             self.now = None;
         }
         Some(gone)

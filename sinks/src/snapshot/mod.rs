@@ -9,7 +9,7 @@
 //! | `merge`, `windows` | what holds now, when each row changed, and to which day that belongs |
 //! | `render` | Arrow to the JSON of the export |
 //! | `write`, `parquet`, `lists`, `upload` | files and objects |
-//! | `dataset`, `publish`, `lease` | one dataset of a generation; the generation; who makes it |
+//! | `dataset`, `publish`, `lease`, `scratch` | one dataset of a generation; the generation; who makes it, and where |
 //! | `retention`, `verify` | what goes, and whether what is there is right |
 
 mod adapt;
@@ -26,6 +26,7 @@ mod publish;
 mod render;
 mod retention;
 mod runs;
+mod scratch;
 mod upload;
 pub mod verify;
 mod windows;

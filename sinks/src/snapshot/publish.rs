@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use super::config::{NAME, SnapshotSettings};
 use super::dataset::{Context, Made, Reading, make};
 use super::lease::Lease;
 use super::retention::{Pruned, prune};
+use super::scratch::Scratch;
 use super::windows::DayRule;
 
 /// Others may publish first; so often it is begun again from what they published.
@@ -30,6 +31,9 @@ const OVERTAKEN: u32 = 3;
 /// An answer that was lost is asked for again so often, with a wait in between.
 const PUBLISHED_AGAIN: u32 = 4;
 const WAIT: Duration = Duration::from_millis(500);
+
+/// A clock may be ahead of another by so much. Whoever stands for a later time is wrong.
+const AHEAD: TimeDelta = TimeDelta::minutes(10);
 
 /// The job.
 pub struct Snapshots {
@@ -69,7 +73,7 @@ pub struct Report {
 }
 
 impl Snapshots {
-    /// Files lie below `scratch` while one is made, in a folder of its own that is emptied first.
+    /// Files lie below `scratch` while one is made, in a folder of each run's own.
     pub fn new(settings: SnapshotSettings, store: Store, scratch: PathBuf) -> Self {
         let scratch = settings.scratch.clone().unwrap_or(scratch).join("snapshot-scratch");
         Self { settings, store, scratch, tried: Mutex::default() }
@@ -82,8 +86,21 @@ impl Snapshots {
 
     /// Makes and publishes a generation that stands for this time.
     pub async fn make(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Report, SnapshotError> {
+        let now = runtime.clock.now();
+        if nominal > now + AHEAD {
+            return Err(SnapshotError::Dataset {
+                reason: format!("a snapshot can't stand for {nominal}, which is yet to come: it is {now}"),
+                hint: "set the clocks".into(),
+            });
+        }
         let lease = Lease::take(&self.store, &runtime.process, &runtime.clock).await?;
-        let made = self.try_make(runtime, nominal).await;
+        let made = tokio::select! {
+            biased;
+            made = self.try_make(runtime, nominal) => made,
+            () = lease.lost() => Err(StoreError::Unavailable {
+                reason: "somebody else has taken the lease, and makes a snapshot now".into(),
+            }.into()),
+        };
         if let Err(error) = lease.give_up().await {
             tracing::debug!(error = %error, "the lease isn't given up; it ends by itself");
         }
@@ -113,7 +130,15 @@ impl Snapshots {
     ) -> Result<(Manifest, BTreeMap<String, DatasetReport>), SnapshotError> {
         let generation = latest.map_or(Generation(1), |latest| latest.generation.next());
         // A clock that was set back doesn't make a generation older than the one before.
-        let nominal = latest.map_or(nominal, |latest| nominal.max(latest.nominal)).trunc_subsecs(3);
+        let nominal = latest.map_or(nominal, |latest| match latest.nominal {
+            former if former <= runtime.clock.now() + AHEAD => nominal.max(former),
+            former => {
+                tracing::warn!(generation = %latest.generation, nominal = %former,
+                    "the last generation stands for a time that is yet to come, going on with the right one");
+                nominal
+            }
+        });
+        let nominal = nominal.trunc_subsecs(3);
         let mut history = Vec::new();
         if let Some(latest) = latest {
             history.push(Earlier { generation: latest.generation, nominal: latest.nominal });
@@ -121,6 +146,8 @@ impl Snapshots {
             history.truncate(self.settings.max_depth as usize);
         }
         let folder = format!("data/{generation}-{:08x}", fastrand::u32(..));
+        let scratch = Scratch::below(&self.scratch).map_err(|source| SnapshotError::Scratch { source })?;
+        let scratch = Arc::new(scratch);
         let stop = CancellationToken::new();
         // Whoever drops this future doesn't want the threads to go on.
         let _stops = stop.clone().drop_guard();
@@ -131,7 +158,7 @@ impl Snapshots {
             nominal,
             history: &history,
             folder: &folder,
-            scratch: &self.scratch,
+            scratch: &scratch,
             stop: &stop,
         };
         let (mut datasets, mut reports) = (BTreeMap::new(), BTreeMap::new());
@@ -228,17 +255,17 @@ impl Snapshots {
         Ok(false)
     }
 
+    /// Why a person should look at a dataset whose date lies so far behind.
+    fn stale(&self, date: DateTime<Utc>, nominal: DateTime<Utc>) -> Option<String> {
+        let behind = nominal - date;
+        let stale = behind > TimeDelta::from_std(self.settings.stale_after).unwrap_or(TimeDelta::MAX);
+        let hours = behind.num_hours();
+        stale.then(|| format!("its topic is complete up to {date} only, {hours} hours before the snapshot's time"))
+    }
+
     fn of_made(&self, made: &Made, nominal: DateTime<Utc>) -> DatasetReport {
         let Made { dataset, reading, read, superseded, tally } = made;
-        let behind = nominal - dataset.date;
-        let stale = behind > TimeDelta::from_std(self.settings.stale_after).unwrap_or(TimeDelta::MAX);
-        let reason = stale.then(|| {
-            format!(
-                "its topic is complete up to {} only, {} hours before the snapshot's time",
-                dataset.date,
-                behind.num_hours()
-            )
-        });
+        let reason = self.stale(dataset.date, nominal);
         let counts = Counts {
             read: *read,
             delivered: tally.written + tally.deleted,
@@ -303,6 +330,15 @@ impl Job for Snapshots {
         }
         latest.iter().for_each(tell);
         Ok(latest.map(|latest| latest.nominal))
+    }
+
+    async fn complaints(&self, _: &Runtime) -> Result<Vec<String>, JobError> {
+        let Some(latest) = self.store.latest(None).await.map_err(SnapshotError::from)? else { return Ok(Vec::new()) };
+        let complaint = |name: &String| match latest.datasets.get(name) {
+            None => Some(format!("{name}: it isn't in the newest snapshot")),
+            Some(dataset) => Some(format!("{name}: {}", self.stale(dataset.date, latest.nominal)?)),
+        };
+        Ok(self.settings.datasets.keys().filter_map(complaint).collect())
     }
 
     async fn run(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Done, JobError> {

@@ -27,11 +27,15 @@ pub(super) struct Uploads {
     store: Store,
     handle: Handle,
     trouble: Arc<Mutex<Option<StoreError>>>,
+    stored: Stored,
 }
 
+/// Told of each part that is stored.
+pub(super) type Stored = Arc<dyn Fn() + Send + Sync>;
+
 impl Uploads {
-    pub fn new(store: &Store, handle: &Handle) -> Self {
-        Self { store: store.clone(), handle: handle.clone(), trouble: Arc::default() }
+    pub fn new(store: &Store, handle: &Handle, stored: Stored) -> Self {
+        Self { store: store.clone(), handle: handle.clone(), trouble: Arc::default(), stored }
     }
 
     /// Begins an object. It isn't there before [`Upload::finish`].
@@ -41,8 +45,9 @@ impl Uploads {
         let (tell, done) = oneshot::channel();
         let (store, trouble) = (self.store.clone(), Arc::clone(&self.trouble));
         let what = path.to_owned();
+        let step = Arc::clone(&self.stored);
         self.handle.spawn(async move {
-            let ended = receive(&store, &location, given).await;
+            let ended = receive(&store, &location, given, &step).await;
             let stored = ended.is_ok();
             if let Err(error) = ended {
                 let mut first = trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +80,12 @@ enum Piece {
 }
 
 /// Stores what comes. When the writer goes without an end, nothing is stored.
-async fn receive(store: &Store, location: &Path, mut given: mpsc::Receiver<Piece>) -> object_store::Result<()> {
+async fn receive(
+    store: &Store,
+    location: &Path,
+    mut given: mpsc::Receiver<Piece>,
+    step: &Stored,
+) -> object_store::Result<()> {
     let mut upload: Option<Box<dyn MultipartUpload>> = None;
     loop {
         match (given.recv().await, &mut upload) {
@@ -97,7 +107,9 @@ async fn receive(store: &Store, location: &Path, mut given: mpsc::Receiver<Piece
                     }
                     if is_last { open.complete().await.map(|_| true) } else { Ok(false) }
                 };
-                match ended.await {
+                let ended = ended.await;
+                step();
+                match ended {
                     Ok(true) => return Ok(()),
                     Ok(false) => {}
                     Err(error) => {

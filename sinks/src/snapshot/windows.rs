@@ -59,6 +59,8 @@ pub(super) struct ChangeRule {
     /// Nothing that is read now changed earlier, as far as readers are concerned: they have the generation of that time. In
     /// microseconds.
     pub floor: Option<i64>,
+    /// Nothing changed later than this, whatever it says: a clock was ahead. In microseconds.
+    pub latest: i64,
 }
 
 impl ChangeRule {
@@ -67,13 +69,19 @@ impl ChangeRule {
         if self.strict {
             return own.unwrap_or(captured);
         }
+        // Nothing can be read before it has changed: a row that is dated in the future would be news until then.
+        let captured = captured.min(self.latest);
         let time = match own {
             // All of a table comes with the first load: when it was read says nothing.
-            Some(own) if initial => own,
-            Some(own) => own.max(captured),
-            None => captured,
+            Some(own) if initial => own.min(captured),
+            _ => captured,
         };
         self.floor.map_or(time, |floor| time.max(floor))
+    }
+
+    /// The time of a row of the previous generation, whose clock may have been ahead.
+    pub fn held(self, changed: i64) -> i64 {
+        if self.strict { changed } else { changed.min(self.latest) }
     }
 }
 
@@ -133,13 +141,16 @@ mod tests {
 
     #[test]
     fn the_later_of_both_times_counts_but_the_first_load_goes_by_its_own() {
-        let rule = ChangeRule { strict: false, floor: None };
+        let rule = ChangeRule { strict: false, floor: None, latest: 30 };
         assert_eq!(rule.time(Some(5), 9, false), 9);
-        assert_eq!(rule.time(Some(12), 9, false), 12);
+        assert_eq!(rule.time(Some(12), 9, false), 9, "nothing is read before it has changed");
+        assert_eq!(rule.time(Some(12), 9, true), 9);
+        assert_eq!((rule.time(None, 99, false), rule.held(99)), (30, 30), "the clock was ahead");
         assert_eq!(rule.time(Some(5), 9, true), 5);
         assert_eq!(rule.time(None, 9, true), 9);
-        let later = ChangeRule { strict: false, floor: Some(20) };
+        let later = ChangeRule { floor: Some(20), ..rule };
         assert_eq!(later.time(Some(5), 9, true), 20);
-        assert_eq!(ChangeRule { strict: true, floor: Some(20) }.time(Some(5), 9, false), 5);
+        let strict = ChangeRule { strict: true, ..later };
+        assert_eq!((strict.time(Some(5), 9, false), strict.held(99)), (5, 99));
     }
 }

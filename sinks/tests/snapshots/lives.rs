@@ -254,3 +254,38 @@ async fn verifying_finds_what_is_wrong_and_a_topic_that_says_something_else() {
     assert!(found.problems.iter().any(|problem| problem.starts_with(&gzip.path)), "{found:?}");
     assert!(found.problems.iter().any(|problem| problem.starts_with(&part.path)), "{found:?}");
 }
+
+/// A generation that stands for next year would stand in the way of all others until then.
+#[tokio::test]
+async fn a_time_that_is_yet_to_come_is_refused_and_one_that_is_there_is_left_behind() {
+    let mut site = Site::new().await;
+    site.put(1, "P1", None).await;
+    // By its own account it changes next year: news once, not until then.
+    site.put(2, "P1", Some(site.now() + chrono::TimeDelta::days(365))).await;
+    site.complete().await;
+    let next_year = site.now() + chrono::TimeDelta::days(365);
+    let told = site.job().make(&site.runtime, next_year).await.unwrap_err().to_string();
+    assert!(told.contains("yet to come"), "{told}");
+    site.pass(1).await;
+    site.snapshot().await;
+
+    // Such a one was made with a clock that was ahead, and rows came meanwhile.
+    site.pass(24).await;
+    site.put(3, "P1", None).await;
+    let mut wrong = site.latest().await;
+    wrong.generation = wrong.generation.next();
+    wrong.nominal = next_year;
+    site.store.publish(&wrong).await.unwrap();
+    site.pass(1).await;
+    site.put(4, "P1", None).await;
+    let report = site.snapshot().await;
+    assert_eq!(report.nominal, site.now());
+    assert_eq!(site.read(Some(1)).await.into_keys().collect::<Vec<_>>(), [uuid(3), uuid(4)]);
+    site.pass(49).await;
+    site.snapshot().await;
+    site.pass(25).await;
+    site.snapshot().await;
+    assert_eq!(site.read(Some(1)).await.len(), 0);
+    assert_eq!(site.read(None).await, site.table);
+    site.verified().await;
+}
