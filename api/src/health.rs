@@ -15,7 +15,8 @@ pub(super) async fn live() -> Json<Value> {
 
 /// Every component gets on, or the reasons why not.
 pub(super) async fn ready(State(shared): State<Shared>) -> (StatusCode, Json<Value>) {
-    let unready = shared.runtime.health.unready(shared.runtime.clock.now());
+    let mut unready = shared.runtime.health.unready(shared.runtime.clock.now());
+    unready.extend(shared.export.iter().flat_map(Watch::unready));
     let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "unready": unready, "components": shared.runtime.health.components() })))
 }

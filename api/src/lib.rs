@@ -4,7 +4,7 @@
 //! | path | answers |
 //! |---|---|
 //! | `/health/live` | 200 while the process answers at all |
-//! | `/health/ready` | 200, or 503 with the reasons: a component waits, has stopped, or made no progress for two intervals |
+//! | `/health/ready` | 200, or 503 with the reasons: a component waits, has stopped, or made no progress for two intervals; exports can't be served |
 //! | `/metrics` | see [`pipeline::telemetry`] for the names |
 //! | `/api/v1/sources` | the feeds that have ever run |
 //! | `/api/v1/sources/{name}/runs?limit=` | the newest runs of a feed, newest first (20 unless told otherwise, at most 1,000) |
@@ -67,17 +67,19 @@ pub fn install_metrics() -> Result<PrometheusHandle, ApiError> {
 #[derive(Clone)]
 struct Shared {
     runtime: Runtime,
+    export: Option<export::Watch>,
     metrics: PrometheusHandle,
 }
 
-/// Serves HTTP until told to stop. Nothing is served where there is no address.
+/// Serves HTTP until told to stop. Nothing is served where there is no address. `export`: what this process serves, too.
 pub async fn serve(
     address: Option<SocketAddr>,
     runtime: &Runtime,
+    export: Option<export::Watch>,
     metrics: PrometheusHandle,
     stop: CancellationToken,
 ) -> Result<JoinHandle<Result<(), ApiError>>, ApiError> {
-    serve_router(address, router(runtime.clone(), metrics.clone()), metrics, stop).await
+    serve_router(address, router(runtime.clone(), export, metrics.clone()), metrics, stop).await
 }
 
 /// Serves the health of an export that runs without the rest, and metrics, until told to stop.
@@ -131,7 +133,7 @@ async fn serve_router(
     }))
 }
 
-fn router(runtime: Runtime, metrics: PrometheusHandle) -> Router {
+fn router(runtime: Runtime, export: Option<export::Watch>, metrics: PrometheusHandle) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -139,5 +141,5 @@ fn router(runtime: Runtime, metrics: PrometheusHandle) -> Router {
         .route("/api/v1/sources", get(runs::sources))
         .route("/api/v1/sources/{name}/runs", get(runs::runs))
         .route("/api/v1/sources/{name}/runs/last-success", get(runs::last_success))
-        .with_state(Shared { runtime, metrics })
+        .with_state(Shared { runtime, export, metrics })
 }

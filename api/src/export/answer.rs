@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
-    VARY,
+    RANGE, VARY,
 };
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -69,6 +69,7 @@ struct Draft {
         ("accept" = Option<String>, Header, description = "`application/json`, `application/x-ndjson` or \
             `application/vnd.apache.parquet`"),
         ("accept-encoding" = Option<String>, Header, description = "`gzip`, `zstd` or `identity`; Parquet is identity alone"),
+        ("if-match" = Option<String>, Header, description = "Tags of what is wanted; strong ones, which Parquet alone has"),
         ("if-none-match" = Option<String>, Header, description = "Tags of what the client has"),
         ("range" = Option<String>, Header, description = "One range of bytes; of Parquet alone"),
         ("if-range" = Option<String>, Header, description = "The tag that the range is of"),
@@ -91,6 +92,7 @@ struct Draft {
         (status = 404, description = "There is no snapshot yet", body = super::openapi::Failed),
         (status = 405, description = "Neither GET nor HEAD", body = super::openapi::Failed),
         (status = 406, description = "None of the accepted forms or codings can be had", body = super::openapi::Failed),
+        (status = 412, description = "There is another than `if-match` names", body = super::openapi::Failed),
         (status = 414, description = "The address is too long", body = super::openapi::Failed),
         (status = 416, description = "No such bytes", body = super::openapi::Failed),
         (status = 422, description = "The depth isn't a positive number without a fraction, or too large",
@@ -109,11 +111,16 @@ pub(super) async fn export(State(export): State<Arc<Export>>, request: Request) 
     let (request, _) = request.into_parts();
     let (caller, asked) = (extension::<Arc<Caller>>(&request.extensions)?, extension::<Asked>(&request.extensions)?);
     let wish = wish(&export, &caller, &request.uri).await?;
-    let draft = draft(&wish, &asked, &request.headers)?;
+    let is_head = request.method == Method::HEAD;
+    let mut headers = request.headers;
+    if is_head {
+        // Ranges are of GET alone (RFC 9110, 14.2).
+        headers.remove(RANGE);
+    }
+    let draft = draft(&wish, &asked, &headers)?;
     if draft.status == StatusCode::NOT_MODIFIED {
         return Ok((draft.status, draft.headers).into_response());
     }
-    let is_head = request.method == Method::HEAD;
     let place = match is_head {
         true => None,
         false => Some(export.limits.place(&caller.id).map_err(|full| match full {
@@ -122,7 +129,11 @@ pub(super) async fn export(State(export): State<Arc<Export>>, request: Request) 
         })?),
     };
     let (form, coding, expected) = (draft.shape.name(), draft.coding.name(), draft.plan.bytes);
-    let opened = body::open(export.current.store(), &wish.manifest, draft.plan).await;
+    let opening = body::open(export.current.store(), &wish.manifest, draft.plan);
+    let within = export.options.opened_within;
+    let opened = tokio::time::timeout(within, opening).await;
+    let hangs = || StoreError::Unavailable { reason: format!("no answer within {} ms", within.as_millis()) };
+    let opened = opened.unwrap_or_else(|_| Err(hangs()));
     let opened = opened.map_err(|error| unreadable(&asked, wish.name, &error))?;
     let Some(place) = place else { return Ok((draft.status, draft.headers, Body::empty()).into_response()) };
     let start = ExportStart {
@@ -155,13 +166,7 @@ async fn wish<'e>(export: &'e Export, caller: &Caller, uri: &Uri) -> Result<Wish
         true => depth::read(uri.query()).map_err(Failure::depth)?,
         false => None,
     };
-    let none = || match export.options.without_snapshot {
-        _ if export.current.is_unknown() => Failure::unavailable("The snapshots can't be read at the moment", AGAIN),
-        super::WithoutSnapshot::NotFound => Failure::no_snapshot(),
-        super::WithoutSnapshot::Unavailable => {
-            Failure::unavailable("There is no snapshot of this resource yet", export.options.snapshot_retry)
-        }
-    };
+    let none = || no_snapshot(export);
     let manifest = export.current.manifest().await.ok_or_else(none)?;
     let dataset = manifest.datasets.get(&resource.dataset).ok_or_else(none)?;
     let most = dataset.windows.last().map_or(0, |window| window.depth);
@@ -173,6 +178,17 @@ async fn wish<'e>(export: &'e Export, caller: &Caller, uri: &Uri) -> Result<Wish
         wanted => wanted,
     };
     Ok(Wish { resource, name, depth, manifest })
+}
+
+/// What is answered where there is no snapshot, or it isn't known whether there is one.
+pub(super) fn no_snapshot(export: &Export) -> Failure {
+    match export.options.without_snapshot {
+        _ if export.current.is_unknown() => Failure::unavailable("The snapshots can't be read at the moment", AGAIN),
+        super::WithoutSnapshot::NotFound => Failure::no_snapshot(),
+        super::WithoutSnapshot::Unavailable => {
+            Failure::unavailable("There is no snapshot of this resource yet", export.options.snapshot_retry)
+        }
+    }
 }
 
 /// What will be answered. Reads nothing.
@@ -196,6 +212,9 @@ fn draft(wish: &Wish<'_>, asked: &Asked, headers: &HeaderMap) -> Result<Draft, F
     insert(out, DATE, &moment(dataset.date));
     insert(out, LAST_MODIFIED, &dataset.date.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
     let tag = out.get(ETAG).and_then(|tag| tag.to_str().ok()).unwrap_or_default();
+    if conditions::is_another(headers, tag) {
+        return Err(Failure::another());
+    }
     if conditions::is_known(headers, tag) {
         draft.status = StatusCode::NOT_MODIFIED;
         for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_RANGE] {
@@ -279,8 +298,8 @@ fn parquet(wish: &Wish<'_>, dataset: &Dataset, asked: &Asked, headers: &HeaderMa
     let mut out = HeaderMap::new();
     insert(&mut out, ETAG, &tag);
     out.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // Who has it already is told so, whatever else was wanted.
-    let wanted = match conditions::is_known(headers, &tag) {
+    // Who has it already, or wants another, is told so, whatever else was wanted.
+    let wanted = match conditions::is_known(headers, &tag) || conditions::is_another(headers, &tag) {
         true => Wanted::Whole,
         false => conditions::wanted(headers, object.bytes, &tag),
     };
@@ -311,7 +330,12 @@ fn unreadable(asked: &Asked, resource: &str, error: &StoreError) -> Failure {
             tracing::warn!(request_id, resource, error = %error, "a snapshot can't be read");
             Failure::unavailable("The snapshots can't be read at the moment", AGAIN)
         }
-        _ => {
+        // Once somebody has set the rights, it can be had.
+        StoreError::Refused { .. } | StoreError::Secret(_) => {
+            tracing::error!(request_id, resource, error = %error, "the store of the snapshots doesn't let us read");
+            Failure::unavailable("The snapshots can't be read at the moment", AGAIN)
+        }
+        StoreError::Missing { .. } | StoreError::NotUnderstood { .. } => {
             tracing::error!(request_id, resource, error = %error, "a snapshot isn't as its manifest says");
             Failure::internal()
         }

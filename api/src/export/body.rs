@@ -22,7 +22,7 @@ use super::transform::{Decode, Lines};
 
 /// So many files are kept open for an answer, so that what it is made of stays readable when its generation is pruned. An answer
 /// that is joined from more opens the others when it comes to them.
-const OPEN_FILES: usize = 4;
+pub const OPEN_FILES: usize = 4;
 
 /// So much is decompressed at once: others wait for this thread, too.
 const MOST_DECODED: usize = 64 * 1024;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use axum::http::HeaderMap;
-use axum::http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use sha2::{Digest, Sha256};
 
 /// The tag of an answer that is put together: weak, for its envelope names the request. `parts` are all that it is made of.
@@ -28,11 +28,28 @@ pub(super) fn strong_tag(sha256: &str) -> String {
     format!("\"{sha256}\"")
 }
 
+/// The tag of something small, whole.
+pub(super) fn digest_tag(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    strong_tag(&digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
 /// Whether the client has what it asks for already. Tags are compared weakly, as the header wants it.
 pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let lines = headers.get_all(IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|known| known.trim() == "*" || opaque(known) == opaque(tag))
+}
+
+/// Whether the client wants another answer than this one. Tags are compared strongly, as the header wants it: a weak one,
+/// as answers have that are put together, is never the same.
+pub(super) fn is_another(headers: &HeaderMap, tag: &str) -> bool {
+    let mut lines = headers.get_all(IF_MATCH).iter().peekable();
+    if lines.peek().is_none() {
+        return false;
+    }
+    let is_same = |wanted: &str| wanted == "*" || (wanted == tag && !tag.starts_with("W/"));
+    !lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).any(|wanted| is_same(wanted.trim()))
 }
 
 /// What a client wants of an object.
@@ -96,6 +113,21 @@ mod tests {
         assert_eq!(tag, weak_tag(["ab", "c"]));
         assert_ne!(tag, weak_tag(["a", "bc"]));
         assert_ne!(tag, weak_tag(["ab"]));
+    }
+
+    #[test]
+    fn wanted_tags_are_compared_strongly() {
+        for (line, tag, another) in [
+            ("\"a\"", "\"a\"", false),
+            ("\"b\", \"a\"", "\"a\"", false),
+            ("*", "W/\"a\"", false),
+            ("\"b\"", "\"a\"", true),
+            ("W/\"a\"", "\"a\"", true),
+            ("W/\"a\"", "W/\"a\"", true),
+        ] {
+            assert_eq!(is_another(&headers(&[(IF_MATCH, line)]), tag), another, "{line} of {tag}");
+        }
+        assert!(!is_another(&HeaderMap::new(), "\"a\""));
     }
 
     #[test]

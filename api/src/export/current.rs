@@ -54,7 +54,9 @@ impl Current {
             let looked = self.looked();
             looked.tried.is_none_or(|at| at.elapsed() > STALE)
         };
-        if stale && tokio::time::timeout(LOOKING, self.look()).await.is_err() {
+        // Where somebody is looking already, and the store lets them wait, nobody else waits as well.
+        let is_looked_for = self.turn.try_lock().is_err() && self.known().is_some();
+        if stale && !is_looked_for && tokio::time::timeout(LOOKING, self.look()).await.is_err() {
             tracing::warn!("the store of the snapshots is slow: what was known is served");
         }
         self.known()
@@ -73,9 +75,15 @@ impl Current {
     /// Looks every now and then, until told to stop.
     pub(super) async fn follow(&self, stop: CancellationToken) {
         loop {
-            self.look().await;
+            // A store that hangs holds up neither the stop nor the next look.
+            let look = async {
+                if tokio::time::timeout(SILENT, self.look()).await.is_err() {
+                    tracing::warn!("the store of the snapshots hangs: what was known is served");
+                }
+                tokio::time::sleep(EVERY).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                () = look => {}
                 () = stop.cancelled() => return,
             }
         }

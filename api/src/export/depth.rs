@@ -24,18 +24,39 @@ pub(super) enum Wrong {
 
 /// Reads the depth of a query. Parameters of other names are left alone, as in the original; two depths are none.
 pub(super) fn read(query: Option<&str>) -> Result<Option<u32>, Wrong> {
-    let mut depths = query.unwrap_or_default().split('&').filter_map(|pair| match pair.split_once('=') {
-        Some((name, value)) => (name == "depth").then_some(value),
-        None => (pair == "depth").then_some(""),
+    let mut depths = query.unwrap_or_default().split('&').filter_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name) == b"depth").then(|| decoded(value))
     });
     match (depths.next(), depths.next()) {
         (None, _) => Ok(None),
-        (Some(text), None) => number(text).map(Some),
+        (Some(text), None) => number(std::str::from_utf8(&text).map_err(|_| Wrong::NotANumber)?).map(Some),
         (Some(_), Some(_)) => Err(Wrong::NotANumber),
     }
 }
 
-/// Nothing of a number has to be percent-encoded, so nothing is decoded.
+/// A name or value as the client means it: who writes `%64epth` means `depth`, and wants no other answer than that.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let escaped = match behind {
+            [high, low, ..] if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                hex(&behind[..2])
+            }
+            _ => None,
+        };
+        out.push(match (escaped, first) {
+            (Some(byte), _) => byte,
+            (None, b'+') => b' ',
+            (None, byte) => *byte,
+        });
+        rest = if escaped.is_some() { &behind[2..] } else { behind };
+    }
+    out
+}
+
 fn number(text: &str) -> Result<u32, Wrong> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -93,7 +114,12 @@ mod tests {
             (Some("depth=1e1"), Err(Wrong::NotANumber)),
             (Some("depth=abc"), Err(Wrong::NotANumber)),
             (Some("depth=+1"), Err(Wrong::NotANumber)),
-            (Some("depth=%31"), Err(Wrong::NotANumber)),
+            (Some("depth=%31"), Ok(Some(1))),
+            (Some("%64epth=1"), Ok(Some(1))),
+            (Some("%64%65%70%74%68=%30"), Err(Wrong::TooSmall)),
+            (Some("depth=1&%64epth=1"), Err(Wrong::NotANumber)),
+            (Some("%2564epth=2&%6=1&depth%=3"), Ok(None)),
+            (Some("depth=%ff"), Err(Wrong::NotANumber)),
             (Some("depth=1%20"), Err(Wrong::NotANumber)),
             (Some("depth=١"), Err(Wrong::NotANumber)),
             (Some("depth=1&depth=1"), Err(Wrong::NotANumber)),

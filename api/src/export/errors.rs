@@ -90,6 +90,11 @@ impl Failure {
         Self::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", message)
     }
 
+    pub(super) fn another() -> Self {
+        let message = "What if-match names isn't what there is; JSON has weak tags, which never match";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", message)
+    }
+
     pub(super) fn range(size: u64) -> Self {
         let mut failure = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "No such bytes");
         failure.size = Some(size);

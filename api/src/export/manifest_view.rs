@@ -11,12 +11,12 @@ use axum::response::{IntoResponse, Response};
 use pipeline::snapshot::{Dataset, Manifest, Set};
 use serde_json::{Map, Value, json};
 
-use super::answer::extension;
+use super::Export;
+use super::answer::{extension, no_snapshot};
 use super::envelope::{self, moment};
 use super::errors::Failure;
 use super::frame::Asked;
 use super::tokens::Caller;
-use super::{AGAIN, Export};
 
 /// What the newest snapshot has.
 #[utoipa::path(
@@ -32,18 +32,15 @@ use super::{AGAIN, Export};
         (status = 404, description = "There is no snapshot yet", body = super::openapi::Failed),
         (status = 405, description = "Neither GET nor HEAD", body = super::openapi::Failed),
         (status = 429, description = "Too many requests with this key", body = super::openapi::Failed),
-        (status = 503, description = "Keys can't be checked, or the snapshots can't be read, at the moment", body = super::openapi::Failed),
+        (status = 503, description = "Keys can't be checked, or the snapshots can't be read, at the moment; where the site \
+            wants it so, there is no snapshot yet", body = super::openapi::Failed),
     ),
     security(("api-key" = [])),
 )]
 pub(super) async fn manifest(State(export): State<Arc<Export>>, request: Request) -> Result<Response, Failure> {
     let (caller, asked) = (extension::<Arc<Caller>>(request.extensions())?, extension::<Asked>(request.extensions())?);
     drop(request);
-    let none = || match export.current.is_unknown() {
-        true => Failure::unavailable("The snapshots can't be read at the moment", AGAIN),
-        false => Failure::no_snapshot(),
-    };
-    let manifest = export.current.manifest().await.ok_or_else(none)?;
+    let manifest = export.current.manifest().await.ok_or_else(|| no_snapshot(&export))?;
     let data = public(&export, &manifest, &caller);
     let mut response = Json(envelope::object(&asked.url, &asked.id, data)).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
@@ -89,6 +86,7 @@ fn dataset_of(dataset: &Dataset, show_paths: bool) -> Value {
         "date": moment(dataset.date),
         "full": set(&dataset.full, show_paths),
         "windows": windows,
+        "deleted": set(&dataset.deleted, show_paths),
         "deletions_since": moment(dataset.deletions_since),
     })
 }

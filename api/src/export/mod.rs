@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use pipeline::operations::Operations;
 use pipeline::snapshot::Store;
 use tokio::net::TcpListener;
@@ -49,6 +49,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use self::body::OPEN_FILES;
 pub use self::limits::LimitSettings;
 pub use self::pace::PaceSettings;
 pub use self::server::ConnectionSettings;
@@ -65,6 +66,9 @@ use self::tokens::{Caller, Tokens};
 
 /// Where the description is.
 const OPENAPI: &str = "/openapi.json";
+
+/// So long is waited for the store and the database before exports are served without them.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// When to come again after something was away or full.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -129,8 +133,11 @@ pub async fn serve(
     let (export, clerk) = Export::new(options, pepper, store, operations);
     let connections = export.options.connections;
     let router = router(Arc::clone(&export));
-    // Those who ask first are answered with what is there.
-    tokio::join!(export.tokens.refresh(), export.current.look());
+    // Those who ask first are answered with what is there; a store or a database that is away holds nobody up.
+    let first = async { tokio::join!(export.tokens.refresh(), export.current.look()) };
+    if tokio::time::timeout(FIRST_LOOK, first).await.is_err() {
+        tracing::warn!("the store of the snapshots, or the operations database, is slow");
+    }
     let served = Arc::clone(&export);
     let ended = tokio::spawn(async move {
         let (followers, all_noted) = (TaskTracker::new(), CancellationToken::new());
@@ -171,7 +178,7 @@ fn router(export: Arc<Export>) -> Router {
         .routes(routes!(manifest_view::manifest))
         .split_for_parts();
     router
-        .route(OPENAPI, axum::routing::get(move || std::future::ready(Json(document))))
+        .route(OPENAPI, axum::routing::get(openapi::serve(&document)))
         .fallback(no_rule)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&export), frame::frame))

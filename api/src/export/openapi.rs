@@ -1,7 +1,14 @@
 //! The description of this interface, generated from the routes.
 
+use axum::http::header::{CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
+
+use super::conditions;
+use super::negotiate::JSON;
 
 /// The answer with records.
 #[derive(ToSchema)]
@@ -99,6 +106,28 @@ pub(super) struct Rule {
     params: Vec<serde_json::Value>,
     /// For people.
     description: String,
+}
+
+/// Answers with the document, which is made once.
+pub(super) fn serve(
+    document: &utoipa::openapi::OpenApi,
+) -> impl Fn(HeaderMap) -> std::future::Ready<Response> + Clone + Send + use<> {
+    let text: Bytes = serde_json::to_vec(document).unwrap_or_default().into();
+    let tag = conditions::digest_tag(&text);
+    move |headers| {
+        let known = conditions::is_known(&headers, &tag);
+        let mut response = match known {
+            true => StatusCode::NOT_MODIFIED.into_response(),
+            false => text.clone().into_response(),
+        };
+        let out = response.headers_mut();
+        out.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        // Digits and quotation marks.
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            out.insert(ETAG, tag);
+        }
+        std::future::ready(response)
+    }
 }
 
 /// What stands above the routes.

@@ -30,6 +30,8 @@ pub struct ExportOptions {
     pub connections: ConnectionSettings,
     /// How much memory answers under way share.
     pub buffers: usize,
+    /// A store that says nothing for so long is away: whoever asked is told so.
+    pub opened_within: Duration,
 }
 
 impl Default for ExportOptions {
@@ -45,6 +47,7 @@ impl Default for ExportOptions {
             limits: LimitSettings::default(),
             connections: ConnectionSettings::default(),
             buffers: 16 << 20,
+            opened_within: Duration::from_secs(15),
         }
     }
 }

@@ -142,9 +142,12 @@ impl Tokens {
     /// Reads them again every second, until told to stop.
     pub(super) async fn follow(&self, stop: CancellationToken) {
         loop {
-            self.refresh().await;
+            let refresh = async {
+                self.refresh().await;
+                tokio::time::sleep(EVERY).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                () = refresh => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -154,7 +157,7 @@ impl Tokens {
     pub(super) async fn refresh(&self) {
         // What is read was true when it was asked for.
         let asked = Instant::now();
-        let live = self.operations.live_tokens().await;
+        let live = self.operations.live_tokens(Utc::now()).await;
         let mut known = self.known();
         match live {
             Ok(live) => {

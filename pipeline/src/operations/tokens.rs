@@ -63,7 +63,8 @@ impl Operations {
     /// Stores a token; `false`: there is one with this label.
     pub async fn create_token(&self, token: &NewToken) -> Result<bool, OperationsError> {
         or_kept!(self, |_kept| Err(no_tokens()));
-        let live = self.row(Statement::new("select count(*) as live from tokens where revoked is null")).await?;
+        let sql = "select count(*) as live from tokens where revoked is null and (expires is null or expires > $1)";
+        let live = self.row(Statement::new(sql).bind(token.created)).await?;
         let live: i64 = live.map(|row| row.get("live")).transpose()?.unwrap_or(0);
         if live >= i64::from(MOST_TOKENS) {
             return Err(OperationsError::Refused(format!("{live} tokens are valid already: revoke some")));
@@ -96,12 +97,12 @@ impl Operations {
         Ok(row.as_ref().map(token_row).transpose()?)
     }
 
-    /// Tokens that weren't revoked; expired ones are among them.
-    pub async fn live_tokens(&self) -> Result<Vec<LiveToken>, OperationsError> {
+    /// Tokens that weren't revoked and haven't expired: those that have would take the places of others.
+    pub async fn live_tokens(&self, now: DateTime<Utc>) -> Result<Vec<LiveToken>, OperationsError> {
         or_kept!(self, |_kept| Ok(Vec::new()));
-        let sql =
-            "select id, label, hash, scopes, expires from tokens where revoked is null order by created desc limit $1";
-        let rows = self.rows(Statement::new(sql).bind(i64::from(MOST_TOKENS))).await?;
+        let sql = "select id, label, hash, scopes, expires from tokens \
+            where revoked is null and (expires is null or expires > $1) order by created desc limit $2";
+        let rows = self.rows(Statement::new(sql).bind(now).bind(i64::from(MOST_TOKENS))).await?;
         let live = |row: &Row| {
             Ok::<_, sqlx::Error>(LiveToken {
                 id: row.get("id")?,
@@ -160,6 +161,26 @@ mod tests {
         }
     }
 
+    /// Those that have expired took the places of others.
+    #[tokio::test]
+    async fn tokens_that_have_expired_arent_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let operations = Operations::open(&folder.path().join("operations.sqlite")).await.unwrap();
+        let at = |seconds| DateTime::from_timestamp(seconds, 0);
+        for (label, expires) in [("lviv", None), ("odesa", at(100)), ("kyiv", at(300))] {
+            assert!(operations.create_token(&NewToken { expires, ..token(label) }).await.unwrap());
+        }
+        let live = async |seconds| {
+            let live = operations.live_tokens(at(seconds).unwrap()).await.unwrap();
+            let mut labels: Vec<String> = live.into_iter().map(|token| token.label).collect();
+            labels.sort();
+            labels
+        };
+        assert_eq!(live(99).await, ["kyiv", "lviv", "odesa"]);
+        assert_eq!(live(200).await, ["kyiv", "lviv"]);
+        assert_eq!(live(300).await, ["lviv"]);
+    }
+
     #[tokio::test]
     async fn a_label_is_given_once_even_when_its_token_was_revoked() {
         let folder = tempfile::tempdir().unwrap();
@@ -168,10 +189,10 @@ mod tests {
         assert!(
             !operations.create_token(&NewToken { id: "2".into(), hash: "2".into(), ..token("lviv") }).await.unwrap()
         );
-        assert_eq!(operations.live_tokens().await.unwrap()[0].scopes, token("lviv").scopes);
+        assert_eq!(operations.live_tokens(Utc::now()).await.unwrap()[0].scopes, token("lviv").scopes);
         assert!(operations.revoke_token("id-lviv", Utc::now()).await.unwrap());
         assert!(!operations.revoke_token("id-lviv", Utc::now()).await.unwrap(), "the first time stays");
-        assert!(operations.live_tokens().await.unwrap().is_empty());
+        assert!(operations.live_tokens(Utc::now()).await.unwrap().is_empty());
         assert!(
             !operations.create_token(&NewToken { id: "3".into(), hash: "3".into(), ..token("lviv") }).await.unwrap()
         );

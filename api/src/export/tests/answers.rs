@@ -162,6 +162,8 @@ async fn the_manifest_shows_what_the_key_may_read_and_no_paths() {
     assert_eq!(employees["date"], "2023-11-15T22:13:20.123Z");
     assert_eq!(employees["full"]["records"], 100);
     assert_eq!(employees["windows"][1]["part"]["records"], 10);
+    // The deletions' own files: a reader of depths needs them.
+    assert!(employees["deleted"]["objects"].is_array(), "{employees}");
     assert_eq!(employees["windows"][1]["whole"]["objects"][0]["sha256"].as_str().unwrap().len(), 64);
     let nobody = site.key("nobody", &[]).await;
     instance.export.tokens.refresh().await;
@@ -170,4 +172,24 @@ async fn the_manifest_shows_what_the_key_may_read_and_no_paths() {
     let instance = site.instance(ExportOptions { show_paths: true, ..ExportOptions::default() }).await;
     let answer = ask(&instance.router, get("/api/bulk/manifest", &key)).await;
     assert!(std::str::from_utf8(&answer.body).unwrap().contains("data/00000001/employees/full.json.gz"));
+}
+
+#[tokio::test]
+async fn what_is_wanted_by_its_tag_is_that_or_nothing_and_a_head_has_no_range() {
+    let (_site, instance, key) = Site::served().await;
+    let parquet = |method: &str| get(EMPLOYEES, &key).method(method).header("accept", "application/vnd.apache.parquet");
+    let tag = ask(&instance.router, parquet("HEAD")).await.header("etag").to_owned();
+    for (wanted, status) in [(tag.as_str(), 200), ("*", 200), ("\"another\"", 412), (&format!("W/{tag}"), 412)] {
+        for method in ["GET", "HEAD"] {
+            let answer = ask(&instance.router, parquet(method).header("if-match", wanted)).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {wanted}");
+        }
+    }
+    // A tag of JSON is weak, and nothing is the same as that.
+    let weak = ask(&instance.router, get(EMPLOYEES, &key)).await.header("etag").to_owned();
+    assert_eq!(ask(&instance.router, get(EMPLOYEES, &key).header("if-match", weak)).await.status.as_u16(), 412);
+    let ranged = |method: &str| parquet(method).header("range", "bytes=0-9").header("if-range", &tag);
+    assert_eq!(ask(&instance.router, ranged("GET")).await.status.as_u16(), 206);
+    let headed = ask(&instance.router, ranged("HEAD")).await;
+    assert_eq!((headed.status.as_u16(), headed.header("content-length")), (200, "10000"));
 }

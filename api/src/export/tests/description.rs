@@ -18,6 +18,17 @@ async fn it_is_generated_from_the_routes() {
     insta::assert_json_snapshot!(document);
 }
 
+/// It is made once, and who has it isn't sent it again.
+#[tokio::test]
+async fn it_has_a_tag() {
+    let (_site, instance, _) = Site::served().await;
+    let asked = || axum::http::Request::get("/openapi.json");
+    let first = ask(&instance.router, asked()).await;
+    assert_eq!(first.header("content-type"), "application/json");
+    let again = ask(&instance.router, asked().header("if-none-match", first.header("etag"))).await;
+    assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
+}
+
 /// Makes the export answer with a status, whatever it takes. A status that is documented has its story here.
 async fn made_to_answer(status: u16) -> u16 {
     let (site, instance, key) = Site::served().await;
@@ -42,6 +53,7 @@ async fn made_to_answer(status: u16) -> u16 {
                 .as_u16();
         }
         405 => get(EMPLOYEES, &key).method("POST"),
+        412 => get(EMPLOYEES, &key).header("if-match", "\"another\""),
         406 => get(EMPLOYEES, &key).header("accept", "text/html"),
         414 => get(&format!("{EMPLOYEES}?x={}", "a".repeat(2_100)), &key),
         422 => get(&format!("{EMPLOYEES}?depth=0"), &key),

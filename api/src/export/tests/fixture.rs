@@ -81,7 +81,7 @@ impl Site {
         Self::with(tempfile::tempdir().unwrap(), store).await
     }
 
-    async fn with(folder: TempDir, store: Store) -> Self {
+    pub async fn with(folder: TempDir, store: Store) -> Self {
         let operations = Operations::open(&folder.path().join("operations.sqlite")).await.unwrap();
         let pepper = Pepper::new(Secret::new("a secret of this site alone")).unwrap();
         Self { folder, store, operations, pepper, published: 0 }
