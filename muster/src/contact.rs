@@ -9,6 +9,7 @@ use pipeline::operations::LetterState;
 use pipeline::run::{ComponentHealth, Runtime, SinkTask};
 use pipeline::state::{Answer, Request};
 use pipeline::verify::Watch;
+use schemas::SchemaId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
@@ -55,6 +56,11 @@ pub enum Ask {
     Verify(verify::Task),
     /// What the components are doing.
     Health,
+    /// The schema that a value of a topic was written with.
+    Schema {
+        /// Its id.
+        id: u32,
+    },
 }
 
 /// What the process answers.
@@ -80,6 +86,11 @@ pub enum Told {
         components: serde_json::Value,
         /// Empty: it is ready.
         unready: Vec<String>,
+    },
+    /// A schema.
+    Schema {
+        /// As it was announced.
+        text: String,
     },
     /// It couldn't be done.
     Failed(String),
@@ -176,6 +187,10 @@ pub async fn act(ask: Ask, runtime: &Runtime) -> Result<Told> {
             Ok(Told::Done)
         }
         Ask::Verify(_) => anyhow::bail!("comparing is done for commands only"),
+        Ask::Schema { id } => {
+            let schema = runtime.state.schemas.schema(SchemaId(id)).await?;
+            Ok(Told::Schema { text: schema.text().to_owned() })
+        }
         Ask::Health => {
             let components: std::collections::BTreeMap<String, ComponentHealth> = runtime.health.components();
             let unready = runtime.health.unready(runtime.clock.now());

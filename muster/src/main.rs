@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod contact;
 mod exit;
+mod files;
 mod logging;
 mod output;
 mod process;

@@ -20,8 +20,15 @@ pub trait Job: Send + Sync + 'static {
     /// The nominal time of the newest run that was completed, by whomever; `None`: there was none. It decides what is due.
     async fn last(&self, runtime: &Runtime) -> Result<Option<DateTime<Utc>>, JobError>;
 
+    /// What a person should look at of the newest run that was completed, by whomever: a process that is started anew doesn't
+    /// know what that complained of.
+    async fn complaints(&self, _runtime: &Runtime) -> Result<Vec<String>, JobError> {
+        Ok(Vec::new())
+    }
+
     /// One run, which stands for this time: that of the schedule, however late it is. `Ok`: it is complete and durable. When
-    /// the future is dropped, the run is given up, and nothing of it counts.
+    /// the future is dropped, the run is given up, and nothing of it counts. With each step it says so
+    /// ([`crate::run::Health::step`]): a run without any is stuck, and the process isn't ready.
     async fn run(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Done, JobError>;
 }
 

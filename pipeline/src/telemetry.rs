@@ -35,6 +35,8 @@ pub const SNAPSHOT_RECORDS: &str = "muster_snapshot_records";
 pub const PARKED: &str = "muster_parked_rows";
 /// Gauge: notes that wait for the operations database.
 pub const NOTES: &str = "muster_operations_notes_waiting";
+/// Counter: notes that went unwritten, because the operations database was away for too long.
+pub const NOTES_LOST: &str = "muster_operations_notes_lost_total";
 /// Gauge, label `component`: rows that wait for as long as a row of somebody else's is there.
 pub const HELD_BY_OTHERS: &str = "muster_held_by_others_rows";
 /// Counter, labels `resource`, `status` (complete, cut_off, slow, failed): exports that ended.
@@ -68,6 +70,7 @@ pub fn describe() {
     metrics::describe_gauge!(NOTES, "notes that wait for the operations database");
     metrics::describe_gauge!(HELD_BY_OTHERS, "rows that wait for as long as a row of somebody else's is there");
     metrics::describe_counter!(EXPORTS, "exports that ended");
+    metrics::describe_counter!(NOTES_LOST, "notes that the operations database was away too long for");
     metrics::describe_gauge!(EXPORTS_OPEN, "exports that are under way");
     metrics::describe_counter!(EXPORT_BYTES, metrics::Unit::Bytes, "bytes of exports");
     metrics::describe_counter!(EXPORT_ANSWERS, "answers of the export's HTTP, by status code");

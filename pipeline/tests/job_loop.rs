@@ -22,7 +22,12 @@ struct Diary {
     runs: Mutex<Vec<DateTime<Utc>>>,
     failures: AtomicU32,
     complaints: Mutex<Vec<String>>,
+    /// A run doesn't end, and gets on with it or doesn't.
+    endless: AtomicU32,
 }
+
+const GETS_ON: u32 = 1;
+const IS_STUCK: u32 = 2;
 
 #[async_trait]
 impl Job for Diary {
@@ -34,7 +39,18 @@ impl Job for Diary {
         Ok(self.runs.lock().unwrap().iter().max().copied())
     }
 
-    async fn run(&self, _: &Runtime, nominal: DateTime<Utc>) -> Result<Done, JobError> {
+    async fn complaints(&self, _: &Runtime) -> Result<Vec<String>, JobError> {
+        Ok(self.complaints.lock().unwrap().clone())
+    }
+
+    async fn run(&self, runtime: &Runtime, nominal: DateTime<Utc>) -> Result<Done, JobError> {
+        while self.endless.load(Ordering::SeqCst) == GETS_ON {
+            runtime.health.step("diary");
+            runtime.clock.sleep(std::time::Duration::from_secs(20)).await;
+        }
+        if self.endless.load(Ordering::SeqCst) == IS_STUCK {
+            std::future::pending::<()>().await;
+        }
         if self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
             return Err(JobError::Unavailable { reason: "no ink".into() });
@@ -159,6 +175,46 @@ async fn what_a_run_complains_of_makes_the_process_unready() {
     let running = start(nightly(&diary), &runtime);
     world
         .until(async || runtime.health.unready(runtime.clock.now()).iter().any(|why| why.contains("page 7 is missing")))
+        .await;
+    running.end().await;
+}
+
+/// Complaints were kept in memory alone: whoever was started anew was ready.
+#[tokio::test]
+async fn what_the_last_run_complained_of_is_told_after_a_restart() {
+    let world = World::new().await;
+    let runtime = world.process("a").await;
+    let diary = Arc::new(Diary::default());
+    diary.runs.lock().unwrap().push(at(4, 2));
+    diary.complaints.lock().unwrap().push("page 7 is missing".into());
+    let running = start(nightly(&diary), &runtime);
+    world
+        .until(async || runtime.health.unready(runtime.clock.now()).iter().any(|why| why.contains("page 7 is missing")))
+        .await;
+    assert_eq!(diary.runs().len(), 1, "nothing was due");
+    running.end().await;
+}
+
+/// A timer told of progress, whatever the run did.
+#[tokio::test]
+async fn a_run_that_gets_no_further_makes_the_process_unready_and_a_long_one_doesnt() {
+    let world = World::new().await;
+    let runtime = world.process("a").await;
+    let diary = Arc::new(Diary::default());
+    diary.endless.store(GETS_ON, Ordering::SeqCst);
+    let running = start(nightly(&diary), &runtime);
+    let since = runtime.clock.now();
+    world
+        .until(async || {
+            let now = runtime.clock.now();
+            let unready = runtime.health.unready(now);
+            assert!(!unready.iter().any(|why| why.contains("hasn't got on")), "{unready:?}");
+            now - since > TimeDelta::minutes(20)
+        })
+        .await;
+    diary.endless.store(IS_STUCK, Ordering::SeqCst);
+    world
+        .until(async || runtime.health.unready(runtime.clock.now()).iter().any(|why| why.contains("hasn't got on")))
         .await;
     running.end().await;
 }

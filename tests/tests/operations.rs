@@ -275,6 +275,9 @@ async fn what_ended_long_ago_is_forgotten_but_no_open_letter(place: Place) {
     let settled = rejects.reject(&letters, "settled", 1).await;
     rejects.reject(&letters, "open", 1).await;
     letters.settle(&settled, LetterState::Dropped).await.unwrap();
+    // Who serves exports alone forgets nothing of the others.
+    operations.forget_exports(morning() + TimeDelta::days(99)).await.unwrap();
+    assert_eq!(operations.runs("rota.shift", 10).await.unwrap().len(), 2);
     operations.forget(morning() + TimeDelta::days(5)).await.unwrap();
     let runs = operations.runs("rota.shift", 10).await.unwrap();
     assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["new"]);
@@ -298,9 +301,11 @@ async fn tokens_are_told_without_keys_and_with_what_was_exported(place: Place) {
         !operations.create_token(&NewToken { id: "x".into(), hash: "x".into(), ..token("lviv", None) }).await.unwrap()
     );
     let other = place.open().await;
-    assert_eq!(other.live_tokens().await.unwrap().len(), 2);
+    assert_eq!(other.live_tokens(morning()).await.unwrap().len(), 1, "the other has expired");
+    let before = morning() - TimeDelta::hours(1);
+    assert_eq!(other.live_tokens(before).await.unwrap().len(), 2);
     assert!(operations.revoke_token("id-odesa", morning()).await.unwrap());
-    let live = other.live_tokens().await.unwrap();
+    let live = other.live_tokens(before).await.unwrap();
     assert_eq!((live.len(), live[0].hash.as_str(), &live[0].scopes), (1, "hash-lviv", &token("lviv", None).scopes));
     let revoked = other.token("odesa").await.unwrap().unwrap();
     assert_eq!((revoked.expires, revoked.revoked), (Some(morning()), Some(morning())));

@@ -1,6 +1,7 @@
 //! `muster dead-letters`: list, show, replay and drop the records that were set aside.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -8,6 +9,7 @@ use pipeline::dead_letters::Letter;
 use pipeline::log::sqlite::holder;
 use pipeline::operations::{LetterFilter, LetterRow, LetterState, Operations};
 use pipeline::state::{Request, RequestKind};
+use schemas::{Schema, SchemaId};
 use serde_json::{Value, json};
 
 use super::{ask_owner, writer};
@@ -26,7 +28,7 @@ pub async fn run(settings: &Settings, action: &LettersAction, output: Output) ->
     let operations = open_operations(settings).await?;
     match action {
         LettersAction::List(which) => list(&operations, which, output).await,
-        LettersAction::Show { id } => show(&operations, id, output).await,
+        LettersAction::Show { id } => show(settings, &operations, id, output).await,
         LettersAction::Replay { id, with, filter } => {
             let edited = with.as_deref().map(read_edit).transpose()?;
             let ids = chosen(&operations, id.as_deref(), filter).await?;
@@ -89,10 +91,10 @@ fn cells(letter: &LetterRow) -> Vec<String> {
     ]
 }
 
-async fn show(operations: &Operations, id: &str, output: Output) -> Result<u8> {
+async fn show(settings: &Settings, operations: &Operations, id: &str, output: Output) -> Result<u8> {
     let Some((row, text)) = operations.letter(id).await? else { bail!("there is no dead letter {id}") };
     let letter: Letter = serde_json::from_str(&text).context("the letter can't be read")?;
-    let record = record(&letter)?;
+    let record = record(settings, &letter).await?;
     let object = json!({ "letter": row, "place": letter.place, "run": letter.run, "record": record });
     output.show(&object, || {
         let record = serde_json::to_string_pretty(&record).unwrap_or_default();
@@ -114,18 +116,54 @@ async fn show(operations: &Operations, id: &str, output: Output) -> Result<u8> {
 }
 
 /// The record as JSON, in the form that `replay --with` takes.
-fn record(letter: &Letter) -> Result<Value> {
+async fn record(settings: &Settings, letter: &Letter) -> Result<Value> {
     let raw = letter.contents.bytes().context("the letter's contents aren't base64")?;
     if let Ok(json) = serde_json::from_slice(&raw) {
         return Ok(json);
     }
-    let schema = schemas::catalogue().entity(&letter.topic).map(|entity| &entity.schema);
-    if let (Some(schema), Ok((_, body))) = (schema, schemas::unframe(&raw))
-        && let Ok(json) = schemas::to_json(schema, body)
-    {
+    let Ok((id, body)) = schemas::unframe(&raw) else {
+        return Ok(Value::String(String::from_utf8_lossy(&raw).into_owned()));
+    };
+    // What tables have become, the log alone knows: the configuration has an outline.
+    let known = settings.catalogue.entity(&letter.topic).filter(|entity| !entity.generated);
+    let json = known.and_then(|entity| schemas::to_json(&entity.schema, body).ok());
+    if let Some(json) = json {
         return Ok(json);
     }
-    Ok(Value::String(String::from_utf8_lossy(&raw).into_owned()))
+    match announced(settings, id).await {
+        Ok(schema) => schemas::to_json(&schema, body).context("the letter isn't of its own schema"),
+        Err(error) => {
+            tracing::warn!(schema = id.0, error = format!("{error:#}"), "the schema of the record can't be had");
+            Ok(Value::String(String::from_utf8_lossy(&raw).into_owned()))
+        }
+    }
+}
+
+/// The schema of this id, from the log or the registry.
+async fn announced(settings: &Settings, id: SchemaId) -> Result<Arc<Schema>> {
+    let ask = Ask::Schema { id: id.0 };
+    let told = match running(settings) {
+        Some(socket) => contact::ask(&socket, &ask).await?,
+        None => {
+            let process = Process::open(settings).await?;
+            let told = contact::act(ask, &process.runtime).await;
+            process.close().await;
+            told?
+        }
+    };
+    match told {
+        Told::Schema { text } => Ok(Arc::new(Schema::parse(&text)?)),
+        Told::Failed(reason) => bail!(reason),
+        _ => bail!("the process gave another answer than was asked for"),
+    }
+}
+
+/// The socket of the process that holds an embedded log.
+fn running(settings: &Settings) -> Option<PathBuf> {
+    match &settings.log {
+        LogSettings::Sqlite { path } => holder(path).and_then(|holder| holder.socket),
+        LogSettings::Kafka(_) => None,
+    }
 }
 
 fn read_edit(path: &Path) -> Result<Value> {
@@ -186,11 +224,7 @@ fn owner(settings: &Settings, component: &str, topic: &str, edited: bool) -> Str
 }
 
 async fn drop_letters(settings: &Settings, ids: &[String], output: Output) -> Result<u8> {
-    let running = match &settings.log {
-        LogSettings::Sqlite { path } => holder(path).and_then(|holder| holder.socket),
-        LogSettings::Kafka(_) => None,
-    };
-    match running {
+    match running(settings) {
         Some(socket) => {
             for id in ids {
                 if let Told::Failed(reason) = contact::ask(&socket, &Ask::Drop { letter: id.clone() }).await? {
@@ -208,4 +242,59 @@ async fn drop_letters(settings: &Settings, ids: &[String], output: Output) -> Re
     }
     output.show(&json!({ "dropped": ids }), || format!("dropped {}", ids.len()))?;
     Ok(exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use pipeline::config;
+
+    use super::*;
+
+    /// The configuration has an outline of the table's schema, which the value would be nonsense by.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_record_of_a_table_is_shown_as_it_was_written_whoever_holds_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        let text = format!(
+            "folder = '{root}'\n[sources.rota]\nevery = '1h'\n[sources.rota.from.tables]\nurl = 'sqlite://{root}/rota.db'\n\
+             system = 'rota'\n[sources.rota.from.tables.tables.nurse]\ntable = 'nurses'\nkey = ['id']\n"
+        );
+        let settings = config::read("muster.toml", &text, Settings::read).unwrap().unwrap();
+        let schema = json!({ "type": "record", "name": "rota.nurse", "fields": [
+            { "name": "id", "type": "long" }, { "name": "name", "type": ["null", "string"], "default": null }
+        ] });
+        let schema = Arc::new(Schema::parse(&schema.to_string()).unwrap());
+        let nurse = json!({ "id": 7, "name": "Ada" });
+        let process = Process::open(&settings).await.unwrap();
+        let id = process.runtime.state.schemas.id_for_writing("rota.nurse", &schema).await.unwrap();
+        let value = schemas::frame(id, &schemas::from_json(&schema, &nurse).unwrap());
+        let letter = Letter {
+            id: "letter-1".into(),
+            component: "register".into(),
+            topic: "rota.nurse".into(),
+            place: None,
+            key: Some("7".into()),
+            version: None,
+            hash: None,
+            code: "too_long".into(),
+            reason: "name: too long".into(),
+            at: Utc::now(),
+            run: None,
+            contents: pipeline::dead_letters::Contents::binary(&value),
+        };
+        let stop = tokio_util::sync::CancellationToken::new();
+        let socket = folder.path().join("muster.sock");
+        process.embedded.as_ref().unwrap().set_contact(&socket).unwrap();
+        let serving = tokio::spawn(contact::serve(socket, process.runtime.clone(), Vec::new(), stop.clone()));
+        while !folder.path().join("muster.sock").exists() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(record(&settings, &letter).await.unwrap(), nurse, "by the process that runs");
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+        process.close().await;
+        assert_eq!(record(&settings, &letter).await.unwrap(), nurse, "by the log, which nobody holds");
+    }
 }

@@ -30,14 +30,17 @@ pub async fn run(settings: &Settings, once: bool, output: Output) -> Result<u8> 
     let metrics = api::install_metrics()?;
     let mut process = Process::open(settings).await?;
     let stop = stop_on_signals()?;
-    let serving = api::serve(settings.http, &process.runtime, metrics, stop.clone()).await?;
     let export = match &settings.export {
         // One pass is for whoever started it.
         Some(export) if !once => {
-            Some(super::serve::start(settings, export, process.runtime.operations.clone(), stop.clone()).await?)
+            // The job that writes them has made a folder of this machine.
+            let store = super::serve::store(settings)?;
+            Some(super::serve::start(export, store, process.runtime.operations.clone(), stop.clone()).await?)
         }
         _ => None,
     };
+    let watch = export.as_ref().map(api::export::Served::watch);
+    let serving = api::serve(settings.http, &process.runtime, watch, metrics, stop.clone()).await?;
     let contact = match &process.embedded {
         Some(log) => {
             let socket = settings.folder.join("muster.sock");

@@ -12,9 +12,9 @@ use pipeline::snapshot::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::stop_on_signals;
-use crate::exit;
 use crate::process::{environment, open_operations};
 use crate::settings::{ExportSettings, Settings};
+use crate::{exit, files};
 
 /// How often old exports are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
@@ -25,7 +25,8 @@ pub async fn run(settings: &Settings) -> Result<u8> {
     let metrics = api::install_metrics()?;
     let operations = open_operations(settings).await?;
     let stop = stop_on_signals()?;
-    let served = start(settings, export, operations.clone(), stop.clone()).await?;
+    let store = store(settings)?;
+    let served = start(export, store, operations.clone(), stop.clone()).await?;
     let forgetting = tokio::spawn(forget(operations, settings.operations.keep));
     let ended = {
         let watch = served.watch();
@@ -39,12 +40,12 @@ pub async fn run(settings: &Settings) -> Result<u8> {
     Ok(exit::DONE)
 }
 
-/// Forgets old exports, as `muster run` does with all history.
+/// Forgets old exports; all other history is for `muster run` to forget, by its own `keep`.
 async fn forget(operations: Operations, keep: Duration) {
     let keep = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
     loop {
         if let Some(before) = Utc::now().checked_sub_signed(keep)
-            && let Err(error) = operations.forget(before).await
+            && let Err(error) = operations.forget_exports(before).await
         {
             tracing::debug!(error = %error, "old exports aren't forgotten yet");
         }
@@ -54,15 +55,16 @@ async fn forget(operations: Operations, keep: Duration) {
 
 /// Begins to serve exports.
 pub async fn start(
-    settings: &Settings,
     export: &ExportSettings,
+    store: Store,
     operations: Operations,
     stop: CancellationToken,
 ) -> Result<Served> {
     let pepper = pepper(export)?;
-    let store = store(settings)?;
     let address = export.listen;
-    let served = api::export::serve(address, export.options.clone(), pepper, store, operations, stop).await;
+    let mut options = export.options.clone();
+    files::fit(&mut options);
+    let served = api::export::serve(address, options, pepper, store, operations, stop).await;
     served.with_context(|| format!("{address} can't be listened on (set `export.listen` to another address)"))
 }
 
@@ -72,10 +74,10 @@ pub fn pepper(export: &ExportSettings) -> Result<Pepper> {
     Ok(Pepper::new(secret).map_err(|error| Problems::from_iter([export.pepper.place().problem(error.to_string())]))?)
 }
 
-/// Where snapshots are kept.
-fn store(settings: &Settings) -> Result<Store> {
+/// Where snapshots are kept, to be read.
+pub fn store(settings: &Settings) -> Result<Store> {
     let Some(snapshots) = &settings.snapshots else { bail!("there is no section [snapshots] in the configuration") };
-    match Store::open(&snapshots.store, &environment) {
+    match Store::open_to_read(&snapshots.store, &environment) {
         Ok(store) => Ok(store),
         Err(StoreError::Secret(problem)) => Err(Problems::from_iter([problem]).into()),
         Err(error) => Err(error.into()),

@@ -22,7 +22,7 @@ use crate::{exit, progress};
 /// Does it.
 pub async fn run(settings: &Settings, action: &SnapshotAction, output: Output) -> Result<u8> {
     let Some(of) = &settings.snapshots else { bail!("the configuration has no section [snapshots]") };
-    let store = || Store::open(&of.store, &environment).context("the store of the snapshots");
+    let store = || Store::open_to_read(&of.store, &environment).context("the store of the snapshots");
     match action {
         SnapshotAction::Run { here: false } => ask(settings, output).await,
         SnapshotAction::Run { here: true } => make_here(settings, of, output).await,

@@ -52,6 +52,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<ExportSettings> {
         limits: limits(&section, default.limits),
         connections: connections(&section, default.connections),
         buffers: section.bytes("buffers").or(default.buffers as u64).try_into().unwrap_or(default.buffers),
+        opened_within: default.opened_within,
     };
     Some(ExportSettings {
         listen: section.socket_address("listen").or(SocketAddr::from(([127, 0, 0, 1], 8081))),

@@ -214,6 +214,12 @@ impl Operations {
         Ok(forgotten)
     }
 
+    /// Forgets exports that began before this: all that a process writes which serves exports alone.
+    pub async fn forget_exports(&self, before: DateTime<Utc>) -> Result<u64, OperationsError> {
+        or_kept!(self, |_kept| Ok(0));
+        self.execute(Statement::new("delete from exports where began < $1").bind(before)).await
+    }
+
     /// How many notes wait for the database.
     pub fn waiting(&self) -> usize {
         self.notes.count()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::database::Statement;
+use crate::telemetry;
 
 /// More than this aren't kept: the oldest go. A run has two, an account one at a time.
 const MOST: usize = 10_000;
@@ -53,6 +54,7 @@ impl Notes {
         if waiting.notes.len() > MOST {
             waiting.notes.pop_front();
             waiting.lost += 1;
+            metrics::counter!(telemetry::NOTES_LOST).increment(1);
             if waiting.lost.is_power_of_two() {
                 tracing::warn!(lost = waiting.lost, "the operations database is away for so long that notes are lost");
             }

@@ -45,6 +45,7 @@ pub struct ComponentHealth {
 pub struct Health {
     components: Mutex<BTreeMap<String, ComponentHealth>>,
     records: Mutex<BTreeMap<String, u64>>,
+    steps: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Health {
@@ -90,6 +91,20 @@ impl Health {
     /// It has taken in so many records since it began, for those who watch.
     pub fn records(&self, name: &str, records: u64) {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), records);
+    }
+
+    /// Long work has got a step further, whatever a step is.
+    pub fn step(&self, name: &str) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        match steps.get_mut(name) {
+            Some(steps) => *steps += 1,
+            None => drop(steps.insert(name.to_owned(), 1)),
+        }
+    }
+
+    /// How many steps it has got so far.
+    pub fn steps(&self, name: &str) -> u64 {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or(0)
     }
 
     /// How many records every feed, processor and sink has taken in.

@@ -40,7 +40,7 @@ impl JobTask {
     pub async fn run(&self, runtime: &Runtime, mode: Mode, stop: &CancellationToken) -> Result<(), RunError> {
         let name = self.name().to_owned();
         runtime.health.starting(&name, LOOK_EVERY, runtime.clock.now());
-        let mut work = JobWork { task: self, put_off: None, ran: None, complaints: Vec::new() };
+        let mut work = JobWork { task: self, put_off: None, ran: None, complaints: None };
         supervise(&name, runtime, mode, stop, &mut work).await
     }
 }
@@ -51,8 +51,8 @@ struct JobWork<'a> {
     put_off: Option<(DateTime<Utc>, String)>,
     /// When it was run last here.
     ran: Option<DateTime<Utc>>,
-    /// Of the last run.
-    complaints: Vec<String>,
+    /// Of the last run; `None`: they aren't known yet.
+    complaints: Option<Vec<String>>,
 }
 
 #[async_trait]
@@ -116,6 +116,14 @@ impl JobWork<'_> {
                 return Ok(LOOK_EVERY.min(runtime.retry.most));
             }
         };
+        if self.complaints.is_none() {
+            match self.task.job.complaints(runtime).await {
+                Ok(complaints) => self.complaints = Some(complaints),
+                Err(error) => {
+                    tracing::debug!(component = name, error = %error, "what the last run said isn't known yet")
+                }
+            }
+        }
         let Some(due) = due else { return Ok(LOOK_EVERY) };
         if due > now {
             self.put_off = None;
@@ -166,6 +174,8 @@ impl JobWork<'_> {
         tracing::info!(component = name, nominal = %nominal, "job begins");
         let run = RunStart { id: &id, source: &name, ask: "job", window: None, started };
         runtime.operations.begin_run(&run).await;
+        runtime.health.progressed(&name, started);
+        let mut steps = runtime.health.steps(&name);
         let work = self.task.job.run(runtime, nominal);
         tokio::pin!(work);
         let ended = loop {
@@ -173,8 +183,13 @@ impl JobWork<'_> {
                 biased;
                 () = stop.cancelled() => break None,
                 ended = &mut work => break Some(ended),
-                // Long work is no standstill.
-                () = runtime.clock.sleep(LOOK_EVERY) => runtime.health.progressed(&name, runtime.clock.now()),
+                // Long work is no standstill, as long as it gets on.
+                () = runtime.clock.sleep(LOOK_EVERY) => {
+                    let now = runtime.health.steps(&name);
+                    if std::mem::replace(&mut steps, now) != now {
+                        runtime.health.progressed(&name, runtime.clock.now());
+                    }
+                }
             }
         };
         let (outcome, counts) = match &ended {
@@ -190,7 +205,7 @@ impl JobWork<'_> {
             Ok(done) => {
                 telemetry::count(&name, &counts);
                 self.put_off = None;
-                self.complaints.clone_from(&done.complaints);
+                self.complaints = Some(done.complaints.clone());
                 self.tell(runtime);
                 Ok(Some(done))
             }
@@ -203,7 +218,7 @@ impl JobWork<'_> {
 
     fn tell(&self, runtime: &Runtime) {
         let (name, now) = (self.task.name(), runtime.clock.now());
-        match (&self.put_off, self.complaints.as_slice()) {
+        match (&self.put_off, self.complaints.as_deref().unwrap_or_default()) {
             (Some((_, reason)), _) => runtime.health.waiting(name, reason, now),
             (None, []) => runtime.health.progressed(name, now),
             (None, complaints) => runtime.health.waiting(name, &complaints.join("; "), now),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Error;
 use chrono::Utc;
 use pipeline::clock::SystemClock;
-use pipeline::snapshot::{Store, StoreError};
+use pipeline::snapshot::{Store, StoreError, StoreSettings};
 use producers::Probed;
 use sinks::sql;
 
@@ -38,7 +38,13 @@ pub(super) async fn operations(settings: Arc<Settings>) -> Vec<Finding> {
 pub(super) async fn snapshots(settings: Arc<Settings>) -> Vec<Finding> {
     let what = "snapshots";
     let Some(of) = &settings.snapshots else { return Vec::new() };
-    let listed = match Store::open(&of.store, &environment) {
+    // Whoever makes snapshots makes the folder, too.
+    if let StoreSettings::Local { path } = &of.store
+        && !path.exists()
+    {
+        return vec![Finding::ok(what, format!("{} will be created", path.display()))];
+    }
+    let listed = match Store::open_to_read(&of.store, &environment) {
         Ok(store) => store.generations().await,
         Err(error) => Err(error),
     };

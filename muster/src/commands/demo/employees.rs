@@ -102,7 +102,7 @@ impl Export {
         let operations = open_operations(settings).await?;
         let scopes = export.options.resources.values().map(|resource| resource.scope.clone()).collect();
         let issued = token::issue(export, &operations, "demo", scopes, Some(1)).await?;
-        let served = serve::start(settings, export, operations, stop.child_token()).await?;
+        let served = serve::start(export, serve::store(settings)?, operations, stop.child_token()).await?;
         let client = reqwest::Client::builder().build()?;
         Ok(Self { url: format!("http://{}", served.address), key: issued.key.expose().to_owned(), client })
     }
@@ -128,7 +128,7 @@ impl Export {
 /// The newest snapshot.
 pub(super) async fn published(settings: &Settings) -> Result<Manifest> {
     let of = settings.snapshots.as_ref().context("the demonstration's configuration has no snapshots")?;
-    Store::open(&of.store, &environment)?.latest(None).await?.context("there is no snapshot")
+    Store::open_to_read(&of.store, &environment)?.latest(None).await?.context("there is no snapshot")
 }
 
 /// How many records it has, and what that takes.

@@ -344,7 +344,7 @@ impl Story {
         }
         let metrics = api::install_metrics()?;
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-        match api::serve(Some(address), &process.runtime, metrics, stop.clone()).await {
+        match api::serve(Some(address), &process.runtime, None, metrics, stop.clone()).await {
             Ok(_) => line(&format!(
                 "  the API  http://{address}/api/v1/sources/ats.applicant/runs, /health/ready, /metrics"
             ))?,
