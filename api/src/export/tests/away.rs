@@ -14,11 +14,12 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
+use pipeline::run::Health;
 use pipeline::snapshot::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Contents, EMPLOYEES, SCOPE, Site, ask, get};
-use crate::export::{Export, ExportOptions, WithoutSnapshot, router};
+use crate::export::{Export, ExportOptions, Watch, WithoutSnapshot, router};
 
 const WELL: u8 = 0;
 const HANGS: u8 = 1;
@@ -104,8 +105,13 @@ async fn until_the_store_has_answered_nobody_is_told_that_there_is_no_snapshot()
         let answer = ask(&instance.router, get(path, &key)).await;
         assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "5"), "{path}");
     }
+    // Whoever does other work as well isn't ready, either.
+    let watch = Watch(Arc::clone(&instance.export));
+    let reasons = |watch| crate::health::reasons(&Health::default(), chrono::Utc::now(), Some(watch));
+    assert_eq!(reasons(&watch), ["the store of the snapshots doesn't answer"]);
     store.is(WELL);
     instance.export.current.look().await;
+    assert!(reasons(&watch).is_empty());
     for path in [EMPLOYEES, "/api/bulk/manifest"] {
         assert_eq!(ask(&instance.router, get(path, &key)).await.status.as_u16(), 404, "{path}");
     }
