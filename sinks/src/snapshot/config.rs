@@ -284,7 +284,7 @@ mod tests {
             ("materialise = \"all\"\nmaterialise_depths = [1]", "materialise_depths"),
             ("max_depth = 5\nmaterialise_depths = [6]", "materialise_depths[0]"),
             ("calendar = \"Europe/Kiew\"", "calendar"),
-            ("codings = [\"zstd\"]\nzstd_level = 19\nmax_depth = 100", "about 3232 MiB"),
+            ("codings = [\"zstd\"]\nzstd_level = 19\nmax_depth = 100", "about 8383 MiB"),
             ("datasets.employees.fields = [\"id\"]", "datasets.employees"),
             ("datasets.e = { topic = \"t\", offset_zone = { changed_at = \"Kyiv\" } }", "offset_zone.changed_at"),
         ];
