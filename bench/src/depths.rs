@@ -7,17 +7,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use futures::TryStreamExt;
 use serde_json::{Map, Value, json};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use crate::prm::{COLUMNS, Registry, kafka_log, wanted_rows};
+use crate::prm::{COLUMNS, Registry, wanted_rows};
 use crate::rounds::{Rounds, Spread};
-use crate::site::Site;
-use crate::snapshots::{DEPTHS, Maker, PARTS, files, settle};
+use crate::snapshots::{DEPTHS, Filled, Maker, PARTS, files, filled, settle};
 use crate::table::{Finding, Goal};
 use crate::{Bench, Setting};
 
@@ -30,12 +29,7 @@ const WHOLE: (&str, &str) = ("materialise = \"all\"", "");
 
 async fn run(setting: Setting) -> Result<Vec<Finding>> {
     let (rows, rounds) = (setting.amount(wanted_rows(1_000_000)?, 5_000), setting.amount(3, 1));
-    let registry = Registry::filled(&setting, rows).await?;
-    let Some(kafka) = services::Kafka::measured().await? else { bail!("there is no Kafka") };
-    let log = kafka_log(&kafka);
-    let source = Site::new(&setting, "source", &format!("{}{log}", registry.source(&["employee"], "")))?;
-    source.give(&["run", "--once"]).await?;
-    let maker = Maker { setting: &setting, log, rows };
+    let Filled { registry, source: _source, kafka: _kafka, maker } = filled(&setting, rows).await?;
     let mut all = All::default();
     for _ in 0..rounds {
         round(&maker, &registry, &mut all).await?;

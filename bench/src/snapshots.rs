@@ -30,12 +30,7 @@ const ALONE: (&str, &str) = ("materialise = \"none\"\nmax_depth = 1", "strict = 
 
 async fn run(setting: Setting) -> Result<Vec<Finding>> {
     let (rows, rounds) = (setting.amount(1_000_000, 5_000), setting.amount(2, 1));
-    let registry = Registry::filled(&setting, rows).await?;
-    let Some(kafka) = services::Kafka::measured().await? else { bail!("there is no Kafka") };
-    let log = kafka_log(&kafka);
-    let source = Site::new(&setting, "source", &format!("{}{log}", registry.source(&["employee"], "")))?;
-    source.give(&["run", "--once"]).await?;
-    let maker = Maker { setting: &setting, log, rows };
+    let Filled { registry, source, kafka: _kafka, maker } = filled(&setting, rows).await?;
 
     let mut first = Rounds::default();
     let mut memory = Vec::new();
@@ -75,6 +70,28 @@ async fn run(setting: Setting) -> Result<Vec<Finding>> {
     findings
         .push(day.wants(Goal::RatioAtMost(0.9)).noting(format!("{:.0} MB resident at most", Spread::of(&memory).high)));
     Ok(findings)
+}
+
+/// A registry whose employees are on a topic.
+pub struct Filled<'a> {
+    /// Where they came from.
+    pub registry: Registry,
+    /// Brings more of them when it is run.
+    pub source: Site,
+    /// Lasts as long as this does.
+    pub kafka: services::OwnKafka,
+    /// Makes snapshots of the topic.
+    pub maker: Maker<'a>,
+}
+
+/// Fills a registry with so many employees, and a topic with them.
+pub async fn filled(setting: &Setting, rows: usize) -> Result<Filled<'_>> {
+    let registry = Registry::filled(setting, rows).await?;
+    let Some(kafka) = services::Kafka::measured().await? else { bail!("there is no Kafka") };
+    let log = kafka_log(&kafka);
+    let source = Site::new(setting, "source", &format!("{}{log}", registry.source(&["employee"], "")))?;
+    source.give(&["run", "--once"]).await?;
+    Ok(Filled { registry, source, kafka, maker: Maker { setting, log, rows } })
 }
 
 /// Makes snapshots.

@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
-use redb::{Builder, Database};
+use redb::{Builder, Database, Durability, WriteTransaction};
 
 #[cfg(any(test, feature = "testing"))]
 pub use self::simulated::SimulatedDisk;
@@ -73,6 +73,18 @@ impl Place {
         }
         Ok(())
     }
+}
+
+/// Writes what is seen at once but reaches the disk with the next commit that isn't of this kind.
+pub(crate) fn write(
+    db: &Database,
+    write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
+    let mut txn = db.begin_write()?;
+    txn.set_durability(Durability::None)?;
+    write(&txn)?;
+    txn.commit()?;
+    Ok(())
 }
 
 #[cfg(any(test, feature = "testing"))]

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use schemas::{ContentHash, Key};
 use serde::{Deserialize, Serialize};
 
-use super::disk::Place;
+use super::disk::{self, Place};
 use crate::blocking;
 use crate::change::{Epoch, Incarnation, Version};
 use crate::log::Offset;
@@ -527,14 +527,7 @@ impl Memory {
         &self,
         write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), MemoryError> {
-        let run = || -> Result<(), redb::Error> {
-            let mut txn = self.db.begin_write()?;
-            txn.set_durability(Durability::None)?;
-            write(&txn)?;
-            txn.commit()?;
-            Ok(())
-        };
-        run().map_err(|source| self.failed(source))
+        disk::write(&self.db, write).map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: redb::Error) -> MemoryError {

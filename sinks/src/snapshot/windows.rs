@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_of_both_times_counts_but_the_first_load_goes_by_its_own() {
+    fn when_it_was_read_counts_but_the_first_load_goes_by_its_own() {
         let rule = ChangeRule { strict: false, floor: None, latest: 30 };
         assert_eq!(rule.time(Some(5), 9, false), 9);
         assert_eq!(rule.time(Some(12), 9, false), 9, "nothing is read before it has changed");

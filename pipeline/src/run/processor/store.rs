@@ -10,14 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use redb::backends::InMemoryBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use schemas::Key;
 use serde::{Deserialize, Serialize};
 
 use super::derive::Origin;
 use crate::blocking;
 use crate::change::{Incarnation, Version, header};
-use crate::emitter::disk::Place;
+use crate::emitter::disk::{self, Place};
 use crate::emitter::memory::{MemoryError, cache_bytes};
 use crate::emitter::version_of;
 use crate::log::{Offset, Record};
@@ -259,14 +259,7 @@ impl Store {
         &self,
         write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), MemoryError> {
-        let run = || -> Result<(), redb::Error> {
-            let mut txn = self.db.begin_write()?;
-            txn.set_durability(Durability::None)?;
-            write(&txn)?;
-            txn.commit()?;
-            Ok(())
-        };
-        run().map_err(|error| MemoryError::new(&self.name, error))
+        disk::write(&self.db, write).map_err(|error| MemoryError::new(&self.name, error))
     }
 }
 
