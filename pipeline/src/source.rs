@@ -100,7 +100,8 @@ pub enum SourceError {
 #[async_trait]
 pub trait Source: Send {
     /// The next page after `after`, in the source's own order; the first page of a new pass where `after` is the end
-    /// of one. The same page may be asked for again at any time.
+    /// of one. The same page may be asked for again at any time. It is read while the page before it is appended: where
+    /// that fails, reading goes on before both.
     async fn read(&mut self, ask: &Ask, after: Option<&Position>) -> Result<Page, SourceError>;
 
     /// The schema that bodies will be written with, from now until a read says that it has

@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use chrono::{NaiveDate, TimeDelta};
 use common::source::{Row, Script, feed, good, refused, system, unavailable};
 use common::{World, ask, key_of, morning};
 use pipeline::clock::Clock;
-use pipeline::log::memory::{Fault, MemoryOptions, When};
+use pipeline::log::memory::{Action, Fault, MemoryOptions, Step, When};
 use pipeline::operations::{LetterState, RunRecord};
 use pipeline::run::{Feed, Mode, RunError, Runtime, Standing};
 use pipeline::schedule::Schedule;
@@ -104,6 +106,43 @@ async fn a_crash_between_append_and_position_says_nothing_twice() {
         once(&world, &world.process("two").await, feed(&script)).await.unwrap();
         assert_eq!(keys(&world).await, ["r1", "r2", "r3"], "{topic} {when:?}");
     }
+}
+
+#[tokio::test]
+async fn the_next_page_is_read_while_one_is_appended() {
+    let world = World::new().await;
+    let script = Script::new(&world.clock, [good("r1", "a"), good("r2", "b"), good("r3", "c")]);
+    common::fail_append(&world.log, TOPIC, 0, When::Before, Fault::Crash);
+    let stop = CancellationToken::new();
+    let task = follow(vec![feed(&script)], &world.process("one").await, &stop);
+    world.until(async || script.asked().len() == 2).await;
+    assert_eq!(script.asked()[1], (Ask::Everything, Some(2)));
+    assert!(keys(&world).await.is_empty());
+    task.abort();
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_of_a_page_that_could_not_be_appended_is_read_again() {
+    let world = World::new().await;
+    let script = Script::new(&world.clock, [good("r1", "a"), good("r2", "b"), good("r3", "c")]);
+    let process = world.process("one").await;
+    let stop = CancellationToken::new();
+    // The answer is lost, after the next page was read.
+    let answers = AtomicU32::new(0);
+    world.log.set_faults(Arc::new(move |step: &Step| match &step.action {
+        Action::Append { topic, .. } if **topic == *TOPIC => match (step.when, answers.fetch_add(1, SeqCst)) {
+            (When::Before, 0) => Fault::Stall(Duration::from_millis(1)),
+            (When::After, 1) => Fault::Unavailable,
+            _ => Fault::Ok,
+        },
+        _ => Fault::Ok,
+    }));
+    let task = follow(vec![feed(&script)], &process, &stop);
+    world.until(async || keys(&world).await == ["r1", "r2", "r3"]).await;
+    let begins: Vec<_> = script.asked().into_iter().map(|(_, from)| from).take(4).collect();
+    assert_eq!(begins, [None, Some(2), None, Some(2)]);
+    stop.cancel();
+    world.drive(task).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ mod tests {
 
     const NURSES: TableDefinition<&str, u64> = TableDefinition::new("nurses");
 
-    fn put(db: &Database, name: &str, durability: redb::Durability) {
+    fn put(db: &Database, name: &str, durability: Durability) {
         let mut txn = db.begin_write().unwrap();
         txn.set_durability(durability).unwrap();
         txn.open_table(NURSES).unwrap().insert(name, 1).unwrap();
@@ -274,8 +274,8 @@ mod tests {
         let disk = SimulatedDisk::default();
         let place = Place::Simulated(disk.clone());
         let db = place.open(&mut Database::builder(), "nurses").unwrap();
-        put(&db, "amal", redb::Durability::Immediate);
-        put(&db, "ben", redb::Durability::None);
+        put(&db, "amal", Durability::Immediate);
+        put(&db, "ben", Durability::None);
         disk.crash(false);
         drop(db);
         let db = place.open(&mut Database::builder(), "nurses").unwrap();
@@ -287,7 +287,7 @@ mod tests {
     fn what_was_closed_is_there() {
         let place = Place::Simulated(SimulatedDisk::default());
         let db = place.open(&mut Database::builder(), "nurses").unwrap();
-        put(&db, "amal", redb::Durability::None);
+        put(&db, "amal", Durability::None);
         drop(db);
         assert!(there(&place.open(&mut Database::builder(), "nurses").unwrap(), "amal"));
     }

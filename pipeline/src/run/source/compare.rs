@@ -112,7 +112,7 @@ impl Working<'_> {
         // A record without a key could be any.
         let mut all_have_keys = true;
         loop {
-            let Some(page) = self.read_page(&pass, position.as_ref(), stop).await? else {
+            let Some(page) = self.read_page(&pass, position.as_ref(), None, stop).await? else {
                 looked.cut_off = true;
                 return Ok(looked);
             };

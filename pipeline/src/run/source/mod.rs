@@ -1,6 +1,7 @@
 //! The loop of a system that is read from: its feeds, one after the other, when they are due or asked for.
 
 mod compare;
+mod delivery;
 mod opening;
 mod pass;
 mod replay;

@@ -80,6 +80,29 @@ async fn a_row_that_two_passes_skip_is_found_by_a_third() {
     assert_eq!(run.complete_to, Some(site.ats.now()));
 }
 
+/// A page is read while the one before it is appended. What was read and not appended is forgotten with it.
+#[tokio::test]
+async fn what_was_read_ahead_of_a_page_that_was_lost_comes_again() {
+    for lost in 0.. {
+        let mut site = site(few(40));
+        site.config.page_size = 10;
+        site.config.concurrency = 1;
+        let mut source = site.applicants();
+        let mut run = Run::default();
+        for _ in 0..lost {
+            run.add(source.read(&Ask::Changes, run.position.as_ref()).await.unwrap());
+        }
+        let page = source.read(&Ask::Changes, run.position.as_ref()).await.unwrap();
+        if page.end {
+            assert!(lost > 5, "two passes of several pages");
+            return;
+        }
+        source.read(&Ask::Changes, Some(&page.next)).await.unwrap();
+        run.finish(&mut *source, &Ask::Changes).await.unwrap();
+        assert_eq!(run.records, site.oracle(), "page {lost} was lost");
+    }
+}
+
 #[tokio::test]
 async fn a_reading_is_complete_to_the_moment_its_last_pass_began() {
     let site = site(few(40));
