@@ -15,18 +15,19 @@ use crate::blocking;
 use crate::change::{Epoch, Incarnation, Version};
 use crate::log::Offset;
 
-const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
+/// Keys are compared as bytes: that is their order as text, and nothing need be checked.
+const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
 /// The number of the last complete pass in which a key was there.
-const SEEN: TableDefinition<&str, u64> = TableDefinition::new("seen");
+const SEEN: TableDefinition<&[u8], u64> = TableDefinition::new("seen");
 /// Keys that are gone for comparisons: the number of the complete comparison that said so first, and of the last one, or
 /// [`NOT_BROUGHT`].
-const GONE: TableDefinition<&str, (u64, u64)> = TableDefinition::new("gone");
+const GONE: TableDefinition<&[u8], (u64, u64)> = TableDefinition::new("gone");
 /// A pass that brings every record hasn't brought the key. Comparisons don't name it: they don't know of it. It is gone
 /// until a record of it comes.
 const NOT_BROUGHT: u64 = u64::MAX;
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// Keys whose right record isn't the last one: they are to be healed.
-const ILL: TableDefinition<&str, ()> = TableDefinition::new("ill");
+const ILL: TableDefinition<&[u8], ()> = TableDefinition::new("ill");
 /// Raw records that were rejected before, by the hash of their bytes: they aren't rejected twice.
 const REJECTED: TableDefinition<&[u8], u64> = TableDefinition::new("rejected");
 
@@ -213,7 +214,7 @@ impl Memory {
         self.reading(|table| {
             let mut found = Vec::with_capacity(keys.len());
             for key in keys {
-                found.push(table.get(*key)?.and_then(|row| Known::from_bytes(row.value())));
+                found.push(table.get(key.as_bytes())?.and_then(|row| Known::from_bytes(row.value())));
             }
             Ok(found)
         })
@@ -224,13 +225,13 @@ impl Memory {
         let (from, to) = (format!("{group}|"), format!("{group}}}"));
         self.reading(|table| {
             let mut found = Vec::new();
-            if let Some(known) = table.get(group)?.and_then(|row| Known::from_bytes(row.value())) {
-                found.push((group.to_owned(), known));
+            if let Some(known) = table.get(group.as_bytes())?.and_then(|row| Known::from_bytes(row.value())) {
+                found.push((group.as_bytes().to_vec(), known));
             }
-            for row in table.range(from.as_str()..to.as_str())? {
+            for row in table.range(from.as_bytes()..to.as_bytes())? {
                 let (key, known) = row?;
                 if let Some(known) = Known::from_bytes(known.value()) {
-                    found.push((key.value().to_owned(), known));
+                    found.push((key.value().to_vec(), known));
                 }
             }
             Ok(live_keys(found))
@@ -240,13 +241,13 @@ impl Memory {
     /// Keys behind `after` that aren't deleted, in key order; at most `limit`.
     pub fn keys(&self, after: Option<&Key>, limit: usize) -> Result<Vec<(Key, Known)>, MemoryError> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, |key| Excluded(key.as_str()));
+        let from = after.map_or(Unbounded, |key| Excluded(key.as_str().as_bytes()));
         self.reading(|table| {
             let mut found = Vec::with_capacity(limit.min(1024));
-            for row in table.range::<&str>((from, Unbounded))? {
+            for row in table.range::<&[u8]>((from, Unbounded))? {
                 let (key, known) = row?;
                 match Known::from_bytes(known.value()) {
-                    Some(known) if known.hash.is_some() => found.push((key.value().to_owned(), known)),
+                    Some(known) if known.hash.is_some() => found.push((key.value().to_vec(), known)),
                     _ => continue,
                 }
                 if found.len() == limit {
@@ -263,7 +264,7 @@ impl Memory {
             let table = self.db.begin_read()?.open_table(ILL)?;
             let mut found = Vec::new();
             for row in table.iter()?.take(limit) {
-                found.extend(Key::from_bytes(row?.0.value().as_bytes()));
+                found.extend(Key::from_bytes(row?.0.value()));
             }
             Ok(found)
         };
@@ -286,13 +287,15 @@ impl Memory {
             let mut table = txn.open_table(KEYS)?;
             let mut seen_table = txn.open_table(SEEN)?;
             let mut ill = txn.open_table(ILL)?;
+            let (mut some_are_ill, some_were_seen) = (!ill.is_empty()?, !seen_table.is_empty()?);
             for (key, known) in keys {
                 if known.needs_healing() {
-                    ill.insert(key.as_str(), ())?;
-                } else {
-                    ill.remove(key.as_str())?;
+                    ill.insert(key.as_str().as_bytes(), ())?;
+                    some_are_ill = true;
+                } else if some_are_ill {
+                    ill.remove(key.as_str().as_bytes())?;
                 }
-                let before = table.insert(key.as_str(), known.to_bytes().as_slice())?;
+                let before = table.insert(key.as_str().as_bytes(), known.to_bytes().as_slice())?;
                 let was_live = before.and_then(|row| Known::from_bytes(row.value())).is_some_and(|k| k.hash.is_some());
                 match (was_live, known.hash.is_some()) {
                     (false, true) => meta.live += 1,
@@ -301,10 +304,13 @@ impl Memory {
                 }
                 meta.highest = meta.highest.max(known.highest);
                 meta.writer = meta.writer.max(known.writer);
-                // The pass under way may have seen it already, which says more.
-                let seen_later = seen_table.get(key.as_str())?.is_some_and(|row| row.value() >= passes);
-                if seen && !seen_later {
-                    seen_table.insert(key.as_str(), passes)?;
+                if seen && some_were_seen {
+                    // The pass under way may have seen it already, which says more. One that none has seen was there now:
+                    // that needs no note.
+                    let before = seen_table.get(key.as_str().as_bytes())?.map(|row| row.value());
+                    if before.is_some_and(|before| before < passes) {
+                        seen_table.insert(key.as_str().as_bytes(), passes)?;
+                    }
                 }
             }
             Ok(())
@@ -320,7 +326,7 @@ impl Memory {
         self.writing(|txn| {
             let mut seen = txn.open_table(SEEN)?;
             for key in keys {
-                seen.insert(key.as_str(), pass)?;
+                seen.insert(key.as_str().as_bytes(), pass)?;
             }
             Ok(())
         })
@@ -350,7 +356,7 @@ impl Memory {
                 match seen {
                     Some(seen) if seen + 2 <= pass => absent.push(key),
                     Some(_) => {}
-                    // The store was rebuilt since it was last there: the count of passes begins now.
+                    // The store was rebuilt, or the key is new, since it was last there: the count of passes begins now.
                     None => unknown.push(key),
                 }
             }
@@ -358,12 +364,12 @@ impl Memory {
         self.writing(|txn| {
             let mut seen = txn.open_table(SEEN)?;
             for key in &unknown {
-                seen.insert(key.as_str(), pass - 1)?;
+                seen.insert(key.as_str().as_bytes(), pass - 1)?;
             }
             txn.delete_table(GONE)?;
             let mut gone = txn.open_table(GONE)?;
             for key in &not_brought {
-                gone.insert(key.as_str(), (comparisons, NOT_BROUGHT))?;
+                gone.insert(key.as_str().as_bytes(), (comparisons, NOT_BROUGHT))?;
             }
             Ok(())
         })?;
@@ -380,7 +386,7 @@ impl Memory {
         self.writing(|txn| {
             let mut gone = txn.open_table(GONE)?;
             for key in keys {
-                gone.remove(key.as_str())?;
+                gone.remove(key.as_str().as_bytes())?;
             }
             Ok(())
         })
@@ -393,30 +399,30 @@ impl Memory {
         let mut absent = Vec::new();
         self.writing(|txn| {
             let keys = txn.open_table(KEYS)?;
-            let is_live = |key: &str| -> Result<bool, redb::Error> {
+            let is_live = |key: &[u8]| -> Result<bool, redb::Error> {
                 let known = keys.get(key)?.and_then(|row| Known::from_bytes(row.value()));
                 Ok(known.is_some_and(|known| known.hash.is_some()))
             };
             let mut gone = txn.open_table(GONE)?;
             for key in found_gone {
-                let before = gone.get(key.as_str())?.map(|row| row.value());
+                let before = gone.get(key.as_str().as_bytes())?.map(|row| row.value());
                 let (first, last) = before.unwrap_or((pass, pass));
                 let last = if last == NOT_BROUGHT { last } else { pass };
-                gone.insert(key.as_str(), (first, last))?;
+                gone.insert(key.as_str().as_bytes(), (first, last))?;
             }
             // What was found gone and isn't any more has come back.
             gone.retain(|_, (_, last)| last == pass || last == NOT_BROUGHT)?;
             let mut deleted = Vec::new();
             for row in gone.iter()? {
-                let (key, first) = row.map(|(key, row)| (key.value().to_owned(), row.value().0))?;
+                let (key, first) = row.map(|(key, row)| (key.value().to_vec(), row.value().0))?;
                 match is_live(&key)? {
-                    true if first < pass => absent.push(Key::from(key)),
+                    true if first < pass => absent.extend(Key::from_bytes(&key)),
                     true => {}
                     false => deleted.push(key),
                 }
             }
             for key in deleted {
-                gone.remove(key.as_str())?;
+                gone.remove(key.as_slice())?;
             }
             Ok(())
         })?;
@@ -430,7 +436,7 @@ impl Memory {
             let table = self.db.begin_read()?.open_table(SEEN)?;
             let mut found = Vec::with_capacity(page.len());
             for (key, _) in page {
-                found.push(table.get(key.as_str())?.map(|row| row.value()));
+                found.push(table.get(key.as_str().as_bytes())?.map(|row| row.value()));
             }
             Ok(found)
         };
@@ -516,7 +522,7 @@ impl Memory {
 
     fn reading<T>(
         &self,
-        read: impl FnOnce(&redb::ReadOnlyTable<&str, &[u8]>) -> Result<T, redb::Error>,
+        read: impl FnOnce(&redb::ReadOnlyTable<&[u8], &[u8]>) -> Result<T, redb::Error>,
     ) -> Result<T, MemoryError> {
         let run = || read(&self.db.begin_read()?.open_table(KEYS)?);
         run().map_err(|source| self.failed(source))
@@ -561,9 +567,9 @@ fn prepare(db: &Database) -> Result<Option<Meta>, redb::Error> {
     Ok(saved)
 }
 
-fn live_keys(rows: Vec<(String, Known)>) -> Vec<(Key, Known)> {
+fn live_keys(rows: Vec<(Vec<u8>, Known)>) -> Vec<(Key, Known)> {
     let live = rows.into_iter().filter(|(_, known)| known.hash.is_some());
-    live.filter_map(|(key, known)| Some((Key::from_bytes(key.as_bytes()).ok()?, known))).collect()
+    live.filter_map(|(key, known)| Some((Key::from_bytes(&key).ok()?, known))).collect()
 }
 
 #[cfg(test)]

@@ -9,18 +9,18 @@ pub mod disk;
 mod headers;
 mod heal;
 mod look;
+mod make;
 pub mod memory;
 mod restate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 
 use self::disk::Place;
-use self::headers::ChangeHeaders;
+use self::make::{AT_ONCE, Entry, Kind, Made};
 use self::memory::{Known, Memory, MemoryError};
 pub use self::restate::Restate;
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
@@ -332,98 +332,40 @@ impl Emitter {
         stamp: &Stamp,
     ) -> Result<Emitted, EmitError> {
         let mut emitted = Emitted::default();
-        let mut by_partition: BTreeMap<u32, Vec<Change>> = BTreeMap::new();
-        for change in changes {
-            by_partition.entry(self.partition_of(change.key())).or_default().push(change);
-        }
-        self.ready(by_partition.keys().copied().collect()).await?;
+        let mut partitions: Vec<u32> = changes.iter().map(|change| self.partition_of(change.key())).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        self.ready(partitions).await?;
 
-        let mut appends = Vec::new();
-        let mut entries: Vec<(u32, Key, Known)> = Vec::new();
-        let now = self.context.clock.now();
-        for (partition, changes) in by_partition {
-            let Some(owned) = self.owned.get(&partition) else {
-                return Err(EmitError::NotOwned { at: self.at(partition) });
-            };
-            let keys: Vec<&str> = changes.iter().map(|change| change.key().as_str()).collect();
-            let known = owned.memory.get(&keys)?;
-            // A key that was never there, or went with its tombstone, begins above everything in the partition.
-            let mut floor = owned.memory.highest();
-            let at = self.at(partition);
-            for (change, known) in changes.into_iter().zip(known) {
-                let hash = match &change {
-                    Change::Delete { .. } => None,
-                    Change::Put { key, body, .. } => match self.hash(body) {
-                        Ok(hash) => Some(hash),
-                        Err(reason) => {
-                            emitted.rejects.push(Reject::new(Some(key.clone()), reason, body.clone()));
-                            continue;
-                        }
-                    },
-                };
-                let edited = original.and(hash);
-                let hash = if hash.is_some() { original.or(hash) } else { hash };
-                let held = known.and_then(|known| known.hash);
-                if held == hash && original.is_none() {
-                    emitted.counts.unchanged += 1;
-                    continue;
+        let mut changes = changes.into_iter();
+        let mut next_part = || changes.by_ref().take(AT_ONCE).collect::<Vec<_>>();
+        let mut floors = BTreeMap::new();
+        let mut part = self.make(next_part(), original, stamp, &mut floors)?;
+        while let Some(mut made) = part {
+            // While the log confirms one part, the next one is made.
+            let append = self.context.log.append(made.appends.clone());
+            let next = async { self.make(next_part(), original, stamp, &mut floors) };
+            let (answer, next) = tokio::join!(append, next);
+            part = next?;
+            emitted.counts.unchanged += std::mem::take(&mut made.unchanged);
+            emitted.rejects.append(&mut made.rejects);
+            let offsets = self.appended(answer, &mut made, &mut emitted).await?;
+            for entry in &made.entries {
+                match entry.kind {
+                    Kind::Created => emitted.created += 1,
+                    Kind::Updated => emitted.updated += 1,
+                    Kind::Deleted => emitted.deleted += 1,
                 }
-                let version = match known {
-                    Some(known) => known.highest.next(now),
-                    None => {
-                        floor = floor.next(now);
-                        floor
-                    }
-                };
-                let kind = match (held, hash) {
-                    (None, _) => "created",
-                    (Some(_), Some(_)) => "updated",
-                    (Some(_), None) => "deleted",
-                };
-                let headers = ChangeHeaders {
-                    topic: &self.name,
-                    component: &self.component,
-                    key: change.key(),
-                    kind,
-                    version,
-                    hash,
-                    edited,
-                    time: change.time(),
-                    writer: owned.writer,
-                    stamp,
-                };
-                let headers = headers.build();
-                let key = change.key().clone();
-                let value = match &change {
-                    Change::Put { body, .. } => Some(Bytes::from(schemas::frame(self.schema_id, body))),
-                    Change::Delete { .. } => None,
-                };
-                appends.push(Append {
-                    at: at.clone(),
-                    key: Bytes::copy_from_slice(key.as_str().as_bytes()),
-                    value,
-                    headers,
-                });
-                let entry = Known {
-                    version,
-                    writer: owned.writer,
-                    offset: Offset(-1),
-                    hash,
-                    highest: version,
-                    last: Offset(-1),
-                };
-                entries.push((partition, key, entry));
-                match kind {
-                    "created" => emitted.created += 1,
-                    "updated" => emitted.updated += 1,
-                    _ => emitted.deleted += 1,
+            }
+            emitted.counts.delivered += offsets.len() as u64;
+            let landmarks = landmarks(&made.appends, &offsets);
+            for partition in self.remember(made.entries, &offsets, landmarks).await? {
+                // What the next part was made of isn't all there is by now.
+                if part.as_ref().is_some_and(|next| next.entries.iter().any(|entry| entry.partition == partition)) {
+                    self.behind(partition);
                 }
             }
         }
-        let offsets = self.append(&mut appends, &mut entries, &mut emitted).await?;
-        emitted.counts.delivered = offsets.len() as u64;
-        let landmarks = landmarks(&appends, &offsets);
-        self.remember(entries, &offsets, landmarks).await?;
         self.save_one()?;
         Ok(emitted)
     }
@@ -436,40 +378,34 @@ impl Emitter {
         wants.map_or(Ok(()), |partition| self.save(partition))
     }
 
-    /// Appends, and sets aside what the topic finds too large. `entries` stand beside `appends`, one for one.
-    async fn append(
+    /// What came of appending a part: what the topic finds too large is set aside, and the rest appended again.
+    async fn appended(
         &mut self,
-        appends: &mut Vec<Append>,
-        entries: &mut Vec<(u32, Key, Known)>,
+        mut answer: Result<Vec<Offset>, LogError>,
+        made: &mut Made,
         emitted: &mut Emitted,
     ) -> Result<Vec<Offset>, EmitError> {
-        while !appends.is_empty() {
-            match self.context.log.append(appends.clone()).await {
+        loop {
+            match answer {
                 Ok(offsets) => return Ok(offsets),
-                Err(LogError::TooLarge { index, bytes, limit, .. }) if index < appends.len() => {
-                    let append = appends.remove(index);
-                    let (partition, key, _) = entries.remove(index);
-                    let kind = match append.headers.text(crate::change::header::CE_TYPE) {
-                        Some(text) if text.ends_with("created") => &mut emitted.created,
-                        Some(text) if text.ends_with("deleted") => &mut emitted.deleted,
-                        _ => &mut emitted.updated,
-                    };
-                    *kind -= 1;
-                    self.behind(partition);
+                Err(LogError::TooLarge { index, bytes, limit, .. }) if index < made.appends.len() => {
+                    let append = made.appends.remove(index);
+                    let entry = made.entries.remove(index);
+                    self.behind(entry.partition);
                     let text = format!("the change takes {bytes} bytes, the topic takes {limit}");
                     let raw = append.value.unwrap_or_default();
-                    emitted.rejects.push(Reject::new(Some(key), Reason::new("too_large", text), raw));
+                    emitted.rejects.push(Reject::new(Some(entry.key), Reason::new("too_large", text), raw));
+                    answer = self.context.log.append(made.appends.clone()).await;
                 }
                 Err(error) => {
                     // Any of them may be in the log: read on before the next change.
-                    for (partition, ..) in entries.iter() {
-                        self.behind(*partition);
+                    for entry in &made.entries {
+                        self.behind(entry.partition);
                     }
                     return Err(error.into());
                 }
             }
         }
-        Ok(Vec::new())
     }
 
     fn behind(&mut self, partition: u32) {
@@ -478,17 +414,19 @@ impl Emitter {
         }
     }
 
-    /// Takes our own appends into the memory; where somebody else's lie between them, reads on and heals.
+    /// Takes our own appends into the memory; where somebody else's lie between them, reads on and heals. Answers the
+    /// partitions where it did.
     async fn remember(
         &mut self,
-        entries: Vec<(u32, Key, Known)>,
+        entries: Vec<Entry>,
         offsets: &[Offset],
         mut landmarks: BTreeMap<u32, Landmark>,
-    ) -> Result<(), EmitError> {
+    ) -> Result<Vec<u32>, EmitError> {
         let mut by_partition: BTreeMap<u32, Vec<(Key, Known)>> = BTreeMap::new();
-        for ((partition, key, known), offset) in entries.into_iter().zip(offsets) {
+        for (Entry { partition, key, known, .. }, offset) in entries.into_iter().zip(offsets) {
             by_partition.entry(partition).or_default().push((key, Known { offset: *offset, last: *offset, ..known }));
         }
+        let mut read_on = Vec::new();
         for (partition, entries) in by_partition {
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             let first = entries.first().map_or(owned.end, |(_, known)| known.offset);
@@ -508,9 +446,10 @@ impl Emitter {
             } else {
                 owned.behind = true;
                 self.catch_up(partition, false).await?;
+                read_on.push(partition);
             }
         }
-        Ok(())
+        Ok(read_on)
     }
 
     /// Saves the memory of an owned partition to disk.
