@@ -18,9 +18,10 @@ use super::engine::{Engine, Gather};
 use super::plan::Plan;
 use super::position::{At, Cursor, Reading, Row, What};
 use super::postgres::Asked;
-use super::ranges::{Range, Ranges, RangesError};
+use super::ranges::{Bound, Range, Ranges, RangesError};
 use super::read::{Read, TableSource};
 use super::sql::{Bounds, Extra, Statements};
+use super::sums::MOST_RANGES;
 
 /// A page is handed over at least this often, so that a position is saved.
 const HAND_OVER: Duration = Duration::from_secs(1);
@@ -74,6 +75,11 @@ impl Remembered {
             }
             _ => false,
         }
+    }
+
+    /// Of all ranges, unless there are too many.
+    pub(super) fn bounds(&mut self) -> Option<Vec<Bound>> {
+        self.with(|ranges| ranges.bounds(MOST_RANGES)).flatten()
     }
 
     fn open(&mut self) -> Option<&mut Ranges> {
@@ -187,6 +193,9 @@ impl TableSource {
         let whole = self.compares_rows(plan, reading.began);
         let mut cursor = reading.ranges.unwrap_or_default();
         let started = Instant::now();
+        if self.sums.as_ref().is_none_or(|sums| sums.began != reading.began) {
+            self.sum_up(engine, plan, reading.began, whole).await;
+        }
         loop {
             let Some((old, from)) =
                 self.remembered.with(|ranges| Ok((ranges.get(cursor.next)?, before(ranges, cursor)?)))
@@ -202,7 +211,7 @@ impl TableSource {
                 return Ok(self.nothing_yet(at, reading));
             };
             if reading.after.is_none() {
-                if self.is_same(engine, plan, &old, from.as_deref(), whole).await? {
+                if self.is_same(engine, plan, (cursor.next, &old), from.as_deref(), whole).await? {
                     if self.remembered.with(|ranges| ranges.put(cursor.new, &old)).is_none() {
                         return self.remembering(engine, plan, At { reading: None, ..at }).await;
                     }
@@ -295,7 +304,7 @@ impl TableSource {
         let complete_to = self.complete_to(plan, reading.began);
         let page = self.nothing_yet(at, reading);
         // The last page, asked for again, compares again: what is finished isn't finished once more.
-        self.remembered.under_way = None;
+        (self.remembered.under_way, self.sums) = (None, None);
         // A file that failed just now can't say what has gone: nothing is taken for absent.
         Page { next: next.position(), end: true, complete_to: gone.is_some().then_some(complete_to), gone, ..page }
     }
@@ -330,19 +339,22 @@ impl TableSource {
         &self,
         engine: &mut Engine,
         plan: &Plan,
-        old: &Range,
+        (place, old): (u64, &Range),
         from: Option<&[String]>,
         whole: bool,
     ) -> Result<bool, SourceError> {
         if old.keyless {
             return Ok(false);
         }
+        let remembered = (old.rows, if whole { old.row } else { old.change });
+        if let Some(summed) = self.sums.as_ref().and_then(|sums| sums.of(place)) {
+            return Ok(summed == remembered);
+        }
         let bounds = Bounds { after: from.is_some(), up_to: old.up_to.is_some(), ..Bounds::default() };
         let statements = Statements { dialect: engine.dialect(), name: &self.name, plan };
         let parameters = from.into_iter().flatten().chain(old.up_to.iter().flatten()).cloned().collect();
         let asked = Asked { sql: statements.hash(bounds, whole), parameters };
-        let (rows, hash) = engine.hash(&asked).await?;
-        Ok(rows == old.rows && hash == if whole { old.row } else { old.change })
+        Ok(engine.hash(&asked).await? == remembered)
     }
 }
 

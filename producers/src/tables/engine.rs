@@ -82,6 +82,14 @@ impl Engine {
         }
     }
 
+    /// The same of `ranges` ranges at once, in their order.
+    pub async fn hashes(&mut self, asked: &Asked, ranges: usize) -> Result<Vec<(u64, i64)>, SourceError> {
+        match self {
+            Self::Postgres(postgres) => postgres.hashes(asked, ranges).await,
+            Self::Sqlite(_) => Err(files_are_read()),
+        }
+    }
+
     /// What so many doubtful keys have come to: those that are there.
     pub async fn present(
         &mut self,

@@ -3,7 +3,7 @@
 //! [`sources`] gives one [`Source`] for each table. `config` has the settings. `plan` makes the schema of a table's
 //! columns (`types`, `derived`), `sql` the statements, `engine` runs them (`postgres`, `sqlite`), `rows` makes changes of
 //! what comes, `read` goes through a table page by page, with `position` saying where it is; `compare` finds out
-//! what differs from what `ranges` remembers, `unsendable` reads around rows that can't be sent. `probe` looks at tables
+//! what differs from what `ranges` remembers (`sums`: in one scan), `unsendable` reads around rows that can't be sent. `probe` looks at tables
 //! without reading them. What is promised, and what polling can't see: `docs/tables.md`.
 
 mod compare;
@@ -19,6 +19,7 @@ mod read;
 mod rows;
 mod sql;
 mod sqlite;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod types;

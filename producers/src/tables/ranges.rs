@@ -59,6 +59,15 @@ pub struct Range {
     pub keys: Vec<String>,
 }
 
+/// What is remembered of a range but for its keys, which are most of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Bound {
+    /// As in [`Range`].
+    pub up_to: Option<Vec<String>>,
+    /// As in [`Range`].
+    pub rows: u64,
+}
+
 /// Why the file can't be used. It may be deleted.
 pub type RangesError = redb::Error;
 
@@ -133,6 +142,20 @@ impl Ranges {
         let table = self.db.begin_read()?.open_table(RANGES)?;
         let found = table.get((self.meta.generation, at))?;
         Ok(found.and_then(|row| serde_json::from_slice(row.value()).ok()))
+    }
+
+    /// The bounds of all ranges of the whole generation, in their order; `None`: there are more than `most`.
+    pub fn bounds(&self, most: usize) -> Done<Option<Vec<Bound>>> {
+        let table = self.db.begin_read()?.open_table(RANGES)?;
+        let mut found = Vec::new();
+        for row in table.range((self.meta.generation, 0)..(self.meta.generation + 1, 0))? {
+            let Ok(bound) = serde_json::from_slice(row?.1.value()) else { return Ok(None) };
+            if found.len() == most {
+                return Ok(None);
+            }
+            found.push(bound);
+        }
+        Ok(Some(found))
     }
 
     /// Notes a range of the next generation, at this place; what was noted there and behind it before is forgotten.

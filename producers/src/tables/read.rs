@@ -24,6 +24,7 @@ use super::position::{At, Reading, What};
 use super::postgres::failure::is_of_a_value;
 use super::postgres::{Asked, Moment, binary};
 use super::sql::{Bounds, Dialect, Extra, Name, Statements};
+use super::sums::Sums;
 use super::types::ColumnKind;
 use super::unsendable::Span;
 
@@ -38,6 +39,8 @@ pub struct TableSource {
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) pace: Pace,
     pub(super) remembered: Remembered,
+    /// Of the comparison under way.
+    pub(super) sums: Option<Sums>,
     /// Rows of this pass that the database couldn't send.
     pub(super) unsendable: u32,
 }
@@ -62,7 +65,7 @@ impl TableSource {
     ) -> Self {
         let name = Name { schema: table.schema.clone(), table: table.table.clone() };
         let pace = Pace::new(&config);
-        Self { config, table, name, engine, clock, plan: None, pace, remembered, unsendable: 0 }
+        Self { config, table, name, engine, clock, plan: None, pace, remembered, sums: None, unsendable: 0 }
     }
 
     /// Looks at the table and makes the plan for it.

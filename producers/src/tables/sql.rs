@@ -94,6 +94,23 @@ impl Statements<'_> {
         format!("select count(*), coalesce(sum({hash}), 0)::text from {table} t{filter}")
     }
 
+    /// As [`Self::hash`], of all ranges at once, each with its place. The one parameter is the list of their last keys, in
+    /// their order. `None`: a key of several columns has no places.
+    pub fn hashes(&self, whole: bool) -> Option<String> {
+        let [key] = self.key()[..] else { return None };
+        let filter = self.filter(Bounds::default(), &[key], &mut 0);
+        let (table, column, cast) = (self.name.sql(self.dialect), self.column(key), &key.cast);
+        let hash = self.hash_of(whole);
+        // A last key lies in its own range, not in the next one. The list is read once, not for each row.
+        Some(format!(
+            "with bounds as materialized (select current_setting('muster.p1')::{cast}[] as last), \
+             placed as (select width_bucket({column}, bounds.last) as place, bounds.last, {column} as key, {hash} as hash \
+             from {table} t cross join bounds{filter}) \
+             select (place - case when last[place] = key then 1 else 0 end)::int8, count(*), coalesce(sum(hash), 0)::text \
+             from placed group by 1"
+        ))
+    }
+
     /// Which of so many keys are there: the key's columns alone.
     pub fn present(&self, keys: usize) -> String {
         let key = self.key();
@@ -279,6 +296,7 @@ mod tests {
             statements.present(2),
             statements.highest().unwrap(),
         ];
+        assert_eq!(statements.hashes(true), None, "a key of two columns");
         insta::assert_snapshot!(all.join("\n"));
     }
 

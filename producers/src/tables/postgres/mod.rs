@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use pipeline::source::SourceError;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use self::binary::{BinaryRow, Broken, Splitter};
@@ -172,27 +172,53 @@ impl Postgres {
     /// What a statement of [`super::sql::Statements::hash`] says: rows, and the sum of their hashes without what is
     /// beyond 64 bits.
     pub async fn hash(&mut self, asked: &Asked) -> Result<(u64, i64), SourceError> {
-        let found = |row: &sqlx::postgres::PgRow| Ok((row.try_get::<i64, _>(0)?, row.try_get::<String, _>(1)?));
+        let found = |row: &PgRow| Ok((row.try_get::<i64, _>(0)?, row.try_get::<String, _>(1)?));
         let (rows, sum) = self.one(asked, found).await?;
+        self.sum(rows, &sum)
+    }
+
+    /// What a statement of [`super::sql::Statements::hashes`] says, by place: of each of so many ranges as above.
+    pub async fn hashes(&mut self, asked: &Asked, ranges: usize) -> Result<Vec<(u64, i64)>, SourceError> {
+        let found =
+            |row: &PgRow| Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?, row.try_get::<String, _>(2)?));
+        let mut by_place = vec![(0, 0); ranges];
+        for (place, rows, sum) in self.all(asked, found).await? {
+            let place = usize::try_from(place).ok().and_then(|place| by_place.get_mut(place));
+            *place.ok_or_else(|| self.broken())? = self.sum(rows, &sum)?;
+        }
+        Ok(by_place)
+    }
+
+    /// Rows, and what a sum that wraps around would be.
+    fn sum(&self, rows: i64, sum: &str) -> Result<(u64, i64), SourceError> {
         let sum: i128 = sum.parse().map_err(|_| self.broken())?;
-        // What a sum that wraps around would be.
         Ok((rows.unsigned_abs(), sum as i64))
     }
 
-    /// One row of a short statement, made of what `value` takes from it.
-    pub async fn one<T>(
+    /// The one row of a short statement, made of what `value` takes from it.
+    async fn one<T>(
         &mut self,
         asked: &Asked,
-        value: impl Fn(&sqlx::postgres::PgRow) -> Result<T, sqlx::Error> + Send,
+        value: impl Fn(&PgRow) -> Result<T, sqlx::Error> + Send,
     ) -> Result<T, SourceError> {
+        let found = self.all(asked, value).await?.pop();
+        found.ok_or_else(|| self.broken())
+    }
+
+    /// All rows of a statement that has few.
+    async fn all<T>(
+        &mut self,
+        asked: &Asked,
+        value: impl Fn(&PgRow) -> Result<T, sqlx::Error> + Send,
+    ) -> Result<Vec<T>, SourceError> {
         let mut connection = self.connected().await?;
         let reading = async {
             let mut transaction = connection.begin().await.map_err(|error| failure(&self.system, &error))?;
             self.set(&mut transaction, &asked.parameters).await?;
-            let row = sqlx::query(AssertSqlSafe(asked.sql.clone())).persistent(false).fetch_one(&mut *transaction);
-            let row = row.await.map_err(|error| failure(&self.system, &error))?;
+            let rows = sqlx::query(AssertSqlSafe(asked.sql.clone())).persistent(false).fetch_all(&mut *transaction);
+            let rows = rows.await.map_err(|error| failure(&self.system, &error))?;
             transaction.commit().await.map_err(|error| failure(&self.system, &error))?;
-            value(&row).map_err(|error| failure(&self.system, &error))
+            rows.iter().map(value).collect::<Result<Vec<T>, _>>().map_err(|error| failure(&self.system, &error))
         };
         let Ok(read) = tokio::time::timeout(self.patience, reading).await else {
             return Err(unavailable(&self.system, "a statement took longer than thrice its time-out".to_owned()));

@@ -76,6 +76,56 @@ async fn a_row_that_changed_in_silence_is_found_by_whole_rows() {
     assert_eq!((other.follower.read, other.follower.changed), (5, 1));
 }
 
+/// All ranges are compared with one statement, which places rows by the list of last keys.
+#[tokio::test]
+async fn keys_of_any_text_are_placed_in_their_ranges() {
+    let Some(server) = Server::new().await else { return };
+    server
+        .execute(
+            r#"create table nurses (id text primary key, name text, updated_at timestamptz default '2024-01-01');
+             insert into nurses (id) values ('a,b'), ('A'), ('a'), ('b"'), ('{'), ('}'), ('NULL'), ('null'), ('.'), (' '), ('é'),
+             ('e'), ('z\'), ('\\'), ('''quoted'''), ('ß'), ('ss'), ('100'), ('99'), ('_'), ('-'), ('日本')"#,
+        )
+        .await;
+    let folder = TempDir::new().unwrap();
+    let mut follower = Follower::begin(server.config(vec![nurses()]), folder.path()).await.unwrap();
+    for _ in 0..3 {
+        follower.pass(&Ask::Everything).await;
+    }
+    assert_eq!((follower.read, follower.gone.clone()), (0, Some(vec![])));
+    server.execute("update nurses set updated_at = '2024-02-02'").await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.read, follower.changed), (22, 22));
+    server.execute(r"update nurses set updated_at = '2024-02-03' where id = 'z\'").await;
+    server.execute(r#"delete from nurses where id = 'b"'"#).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.changed, follower.gone.clone()), (1, Some(vec!["b\"".to_owned()])));
+    assert!(follower.read <= 10, "two ranges differ, {} rows were read", follower.read);
+}
+
+#[tokio::test]
+async fn a_key_of_two_columns_is_compared_range_by_range() {
+    let Some(server) = Server::new().await else { return };
+    server
+        .execute(
+            "create table nurses (ward int, id int, updated_at timestamptz default '2024-01-01', primary key (ward, id));
+             insert into nurses select n % 3, n from generate_series(1, 23) n",
+        )
+        .await;
+    let two = TableConfig::new("rota", "nurse", "nurses", &["ward", "id"]);
+    let table = TableConfig { change: Some("updated_at".into()), ..two };
+    let folder = TempDir::new().unwrap();
+    let mut follower = Follower::begin(server.config(vec![table]), folder.path()).await.unwrap();
+    for _ in 0..3 {
+        follower.pass(&Ask::Everything).await;
+    }
+    assert_eq!((follower.read, follower.gone.clone()), (0, Some(vec![])));
+    server.execute("update nurses set updated_at = '2024-02-03' where id = 7; delete from nurses where id = 23").await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.changed, follower.gone.clone()), (1, Some(vec!["2|23".to_owned()])));
+    assert!(follower.read <= 10, "two ranges differ, {} rows were read", follower.read);
+}
+
 #[tokio::test]
 async fn what_went_out_of_a_range_is_gone_each_time_until_it_is_back() {
     let Some(mut rota) = Rota::new(nurses()).await else { return };
