@@ -155,8 +155,7 @@ fn concat(a: u128, b: u128) -> [u8; 32] {
 
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ALGORITHM)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{ALGORITHM}{:032x}", u128::from_be_bytes(self.0))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use schemas::{ContentHash, Key};
 
-use super::headers::ChangeHeaders;
+use super::headers::{ChangeHeaders, Common};
 use super::memory::Known;
 use super::{EmitError, Emitter, Stamp};
 use crate::change::{Change, Version};
@@ -70,6 +70,7 @@ impl Emitter {
         for change in changes {
             by_partition.entry(self.partition_of(change.key())).or_default().push(change);
         }
+        let common = Common::of(&self.component, stamp);
         let now = self.context.clock.now();
         for (partition, changes) in by_partition {
             let Some(owned) = self.owned.get(&partition) else {
@@ -113,7 +114,6 @@ impl Emitter {
                 };
                 let headers = ChangeHeaders {
                     topic: &self.name,
-                    component: &self.component,
                     key: change.key(),
                     kind: kind.as_str(),
                     version,
@@ -121,7 +121,7 @@ impl Emitter {
                     edited,
                     time: change.time(),
                     writer: owned.writer,
-                    stamp,
+                    common: &common,
                 };
                 let headers = headers.build();
                 let key = change.key().clone();
