@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use pipeline::change::{Asked, Change, Epoch, Incarnation, Version};
 use pipeline::clock::SystemClock;
-use pipeline::emitter::{Emitter, EmitterContext, Stamp};
+use pipeline::emitter::{self, Emitter, EmitterContext, Stamp};
 use pipeline::log::{Log, Offset};
 use pipeline::processor::{Payload, Row};
 use pipeline::run::AnyProcessor;
@@ -130,8 +130,13 @@ fn decode(records: usize) -> Result<()> {
 async fn emit(records: usize, scratch: &Path) -> Result<()> {
     let log: Arc<dyn Log> = Arc::new(PlainLog::new(schemas::catalogue()));
     let state = State::open(Arc::clone(&log), "bench", &[], None).await?;
-    let context =
-        EmitterContext { log, state, clock: Arc::new(SystemClock), folder: Some(scratch.to_path_buf().into()) };
+    let context = EmitterContext {
+        log,
+        state,
+        clock: Arc::new(SystemClock),
+        folder: Some(scratch.to_path_buf().into()),
+        at_once: emitter::AT_ONCE,
+    };
     let topics = schemas::catalogue().topics();
     let topic = topics.iter().find(|topic| topic.name == ats::Applicant::TOPIC).context("no such topic")?;
     let mut emitter = Emitter::open(context, "ats.applicants", Arc::clone(topic)).await?;

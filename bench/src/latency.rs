@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use pipeline::change::{Asked, Change};
 use pipeline::clock::SystemClock;
-use pipeline::emitter::{Emitter, EmitterContext, Stamp};
+use pipeline::emitter::{AT_ONCE, Emitter, EmitterContext, Stamp};
 use pipeline::log::Log;
 use pipeline::log::kafka::{KafkaLog, KafkaOptions};
 use pipeline::processor::Outputs;
@@ -118,7 +118,7 @@ async fn emitter(bootstrap: &str, setting: &Setting) -> Result<Emitter> {
     let log: Arc<dyn Log> = Arc::new(KafkaLog::connect(KafkaOptions::plaintext(bootstrap)).await?);
     let state = State::open(Arc::clone(&log), "bench", &[], None).await?;
     let folder = Some(setting.scratch.join("memories").into());
-    let context = EmitterContext { log, state, clock: Arc::new(SystemClock), folder };
+    let context = EmitterContext { log, state, clock: Arc::new(SystemClock), folder, at_once: AT_ONCE };
     let topic = schemas::catalogue().topics().iter().find(|topic| topic.name == register::Applicant::TOPIC);
     Ok(Emitter::open(context, "applicants", Arc::clone(topic.context("no such topic")?)).await?)
 }

@@ -238,6 +238,7 @@ impl Process {
             health: Arc::new(Health::default()),
             retry: settings.retry.clone(),
             rejects: settings.rejects,
+            emit_at_once: pipeline::emitter::AT_ONCE,
         };
         let systems = systems(settings, &runtime)?;
         let processors = processors::all(&settings.catalogue)

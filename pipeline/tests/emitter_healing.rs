@@ -80,6 +80,27 @@ async fn a_late_record_among_our_own_appends_is_healed() {
     is_right(&world, "r1", "right").await;
 }
 
+/// What was made before the gap was found has a version below what healing appends.
+#[tokio::test]
+async fn a_change_behind_a_late_record_in_the_same_call_is_not_undone_by_healing() {
+    for before in 0..7 {
+        let world = World::new().await;
+        let (old, new) = (world.process("old").await, world.process("new").await);
+        reasons_emitter(&old).await.emit(vec![put(&reason("r1", "first"))], &stamp(morning())).await.unwrap();
+        let first = world.records(TOPIC).await.remove(0);
+        let mut owner = reasons_emitter(&new).await;
+        owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
+        world.log.append(vec![late(&first, "late", version_of(&first) + 9)]).await.unwrap();
+        let mut changes: Vec<_> = (0..before).map(|n| put(&reason(&format!("other {n}"), "other"))).collect();
+        changes.push(put(&reason("r1", "newest")));
+        let emitted = owner.emit(changes, &stamp(morning())).await.unwrap();
+        assert_eq!(emitted.counts.delivered, before + 1);
+        world.clock.advance(Duration::from_secs(6)).await;
+        owner.check().await.unwrap();
+        is_right(&world, "r1", "newest").await;
+    }
+}
+
 #[tokio::test]
 async fn healing_that_failed_is_taken_up_again() {
     for when in [When::Before, When::After] {

@@ -7,13 +7,10 @@ use schemas::{ContentHash, Key};
 
 use super::headers::{ChangeHeaders, Common};
 use super::memory::Known;
-use super::{EmitError, Emitter, Stamp};
+use super::{EmitError, Emitted, Emitter, Stamp};
 use crate::change::{Change, Version};
 use crate::log::{Append, Offset};
 use crate::reject::Reject;
-
-/// Changes that are appended at once: while the log confirms them, the next ones are made.
-pub(super) const AT_ONCE: usize = 1_000;
 
 /// What was made of some changes.
 #[derive(Default)]
@@ -52,21 +49,34 @@ impl Kind {
     }
 }
 
+impl Made {
+    /// Counts what became of the changes, now that what is left of them is in the log.
+    pub fn count(&mut self, emitted: &mut Emitted) {
+        emitted.counts.unchanged += self.unchanged;
+        emitted.counts.delivered += self.entries.len() as u64;
+        emitted.rejects.append(&mut self.rejects);
+        for entry in &self.entries {
+            match entry.kind {
+                Kind::Created => emitted.created += 1,
+                Kind::Updated => emitted.updated += 1,
+                Kind::Deleted => emitted.deleted += 1,
+            }
+        }
+    }
+}
+
 impl Emitter {
-    /// Makes records of changes of different keys; `None`: there are no changes. `floors`: the highest versions that were
-    /// given in this call, by partition, for what they went to may not be in the memory yet.
+    /// Makes records of changes of different keys. `floors`: by partition, the highest version that was given in this call
+    /// to a key that wasn't known, for it may not be in the memory yet.
     pub(super) fn make(
         &self,
-        changes: Vec<Change>,
+        changes: &[Change],
         original: Option<ContentHash>,
         stamp: &Stamp,
         floors: &mut BTreeMap<u32, Version>,
-    ) -> Result<Option<Made>, EmitError> {
-        if changes.is_empty() {
-            return Ok(None);
-        }
+    ) -> Result<Made, EmitError> {
         let mut made = Made::default();
-        let mut by_partition: BTreeMap<u32, Vec<Change>> = BTreeMap::new();
+        let mut by_partition: BTreeMap<u32, Vec<&Change>> = BTreeMap::new();
         for change in changes {
             by_partition.entry(self.partition_of(change.key())).or_default().push(change);
         }
@@ -76,6 +86,9 @@ impl Emitter {
             let Some(owned) = self.owned.get(&partition) else {
                 return Err(EmitError::NotOwned { at: self.at(partition) });
             };
+            if !owned.claim.held() {
+                return Err(EmitError::Fenced { at: self.at(partition) });
+            }
             let keys: Vec<&str> = changes.iter().map(|change| change.key().as_str()).collect();
             let known = owned.memory.get(&keys)?;
             // A key that was never there, or went with its tombstone, begins above everything in the partition.
@@ -83,7 +96,7 @@ impl Emitter {
             *floor = owned.memory.highest().max(*floor);
             let at = self.at(partition);
             for (change, known) in changes.into_iter().zip(known) {
-                let hash = match &change {
+                let hash = match change {
                     Change::Delete { .. } => None,
                     Change::Put { key, body, .. } => match self.hash(body) {
                         Ok(hash) => Some(hash),
@@ -125,7 +138,7 @@ impl Emitter {
                 };
                 let headers = headers.build();
                 let key = change.key().clone();
-                let value = match &change {
+                let value = match change {
                     Change::Put { body, .. } => Some(Bytes::from(schemas::frame(self.schema_id, body))),
                     Change::Delete { .. } => None,
                 };
@@ -136,6 +149,6 @@ impl Emitter {
                 made.entries.push(Entry { partition, key, known, kind });
             }
         }
-        Ok(Some(made))
+        Ok(made)
     }
 }

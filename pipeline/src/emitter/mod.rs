@@ -20,7 +20,7 @@ use chrono::{DateTime, Utc};
 use schemas::{ContentHash, Key, Schema, SchemaId, Topic};
 
 use self::disk::Place;
-use self::make::{AT_ONCE, Entry, Kind, Made};
+use self::make::{Entry, Made};
 use self::memory::{Known, Memory, MemoryError};
 pub use self::restate::Restate;
 use crate::change::{Asked, Change, Epoch, Incarnation, Version};
@@ -132,7 +132,12 @@ pub struct EmitterContext {
     pub clock: Arc<dyn Clock>,
     /// Where memories are kept; `None`: in RAM (tests, simulations).
     pub folder: Option<Place>,
+    /// So many changes are appended at once; while the log confirms them, the next ones are made.
+    pub at_once: usize,
 }
+
+/// As many changes at once as keep a log busy.
+pub const AT_ONCE: usize = 1_000;
 
 /// Writes one topic for one component.
 pub struct Emitter {
@@ -306,7 +311,7 @@ impl Emitter {
         let given = changes.len() as u64;
         let latest = latest_per_key(changes);
         let superseded = given - latest.len() as u64;
-        let mut emitted = self.emit_as(latest, None, stamp).await?;
+        let mut emitted = self.emit_as(&latest, None, stamp).await?;
         emitted.counts.read = given;
         emitted.counts.superseded = superseded;
         Ok(emitted)
@@ -320,14 +325,14 @@ impl Emitter {
         original: ContentHash,
         stamp: &Stamp,
     ) -> Result<Emitted, EmitError> {
-        let mut emitted = self.emit_as(vec![change], Some(original), stamp).await?;
+        let mut emitted = self.emit_as(&[change], Some(original), stamp).await?;
         emitted.counts.read = 1;
         Ok(emitted)
     }
 
     async fn emit_as(
         &mut self,
-        changes: Vec<Change>,
+        changes: &[Change],
         original: Option<ContentHash>,
         stamp: &Stamp,
     ) -> Result<Emitted, EmitError> {
@@ -337,37 +342,29 @@ impl Emitter {
         partitions.dedup();
         self.ready(partitions).await?;
 
-        let mut changes = changes.into_iter();
-        let mut next_part = || changes.by_ref().take(AT_ONCE).collect::<Vec<_>>();
+        let mut parts = changes.chunks(self.context.at_once.max(1));
         let mut floors = BTreeMap::new();
-        let mut part = self.make(next_part(), original, stamp, &mut floors)?;
-        while let Some(mut made) = part {
+        let mut part = parts.next();
+        let mut made = part.map(|part| self.make(part, original, stamp, &mut floors));
+        while let Some(this) = made.take() {
+            let mut this = this?;
+            part = parts.next();
             // While the log confirms one part, the next one is made.
-            let append = self.context.log.append(made.appends.clone());
-            let next = async { self.make(next_part(), original, stamp, &mut floors) };
-            let (answer, next) = tokio::join!(append, next);
-            part = next?;
-            emitted.counts.unchanged += std::mem::take(&mut made.unchanged);
-            emitted.rejects.append(&mut made.rejects);
-            let offsets = self.appended(answer, &mut made, &mut emitted).await?;
-            for entry in &made.entries {
-                match entry.kind {
-                    Kind::Created => emitted.created += 1,
-                    Kind::Updated => emitted.updated += 1,
-                    Kind::Deleted => emitted.deleted += 1,
-                }
-            }
-            emitted.counts.delivered += offsets.len() as u64;
-            let landmarks = landmarks(&made.appends, &offsets);
-            for partition in self.remember(made.entries, &offsets, landmarks).await? {
-                // What the next part was made of isn't all there is by now.
-                if part.as_ref().is_some_and(|next| next.entries.iter().any(|entry| entry.partition == partition)) {
-                    self.behind(partition);
-                }
-            }
+            let next = async { part.map(|part| self.make(part, original, stamp, &mut floors)) };
+            let (answer, next) = tokio::join!(self.append(&this.appends), next);
+            let offsets = self.appended(answer, &mut this, &mut emitted).await?;
+            this.count(&mut emitted);
+            let landmarks = landmarks(&this.appends, &offsets);
+            let read_on = self.remember(this.entries, &offsets, landmarks).await?;
+            // What was made before other records were found, and perhaps healed, may not stand above them.
+            made = if read_on { part.map(|part| self.make(part, original, stamp, &mut floors)) } else { next };
         }
         self.save_one()?;
         Ok(emitted)
+    }
+
+    async fn append(&self, appends: &[Append]) -> Result<Vec<Offset>, LogError> {
+        if appends.is_empty() { Ok(Vec::new()) } else { self.context.log.append(appends.to_vec()).await }
     }
 
     /// Saves a memory that wants it: one at a time, since it waits for the disk.
@@ -395,7 +392,7 @@ impl Emitter {
                     let text = format!("the change takes {bytes} bytes, the topic takes {limit}");
                     let raw = append.value.unwrap_or_default();
                     emitted.rejects.push(Reject::new(Some(entry.key), Reason::new("too_large", text), raw));
-                    answer = self.context.log.append(made.appends.clone()).await;
+                    answer = self.append(&made.appends).await;
                 }
                 Err(error) => {
                     // Any of them may be in the log: read on before the next change.
@@ -414,19 +411,19 @@ impl Emitter {
         }
     }
 
-    /// Takes our own appends into the memory; where somebody else's lie between them, reads on and heals. Answers the
-    /// partitions where it did.
+    /// Takes our own appends into the memory; where somebody else's lie between them, reads on and heals. Answers
+    /// whether it did.
     async fn remember(
         &mut self,
         entries: Vec<Entry>,
         offsets: &[Offset],
         mut landmarks: BTreeMap<u32, Landmark>,
-    ) -> Result<Vec<u32>, EmitError> {
+    ) -> Result<bool, EmitError> {
         let mut by_partition: BTreeMap<u32, Vec<(Key, Known)>> = BTreeMap::new();
         for (Entry { partition, key, known, .. }, offset) in entries.into_iter().zip(offsets) {
             by_partition.entry(partition).or_default().push((key, Known { offset: *offset, last: *offset, ..known }));
         }
-        let mut read_on = Vec::new();
+        let mut read_on = false;
         for (partition, entries) in by_partition {
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             let first = entries.first().map_or(owned.end, |(_, known)| known.offset);
@@ -446,7 +443,7 @@ impl Emitter {
             } else {
                 owned.behind = true;
                 self.catch_up(partition, false).await?;
-                read_on.push(partition);
+                read_on = true;
             }
         }
         Ok(read_on)

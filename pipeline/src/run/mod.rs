@@ -60,6 +60,8 @@ pub struct Runtime {
     pub retry: Policy,
     /// How many rejects are too many.
     pub rejects: RejectLimit,
+    /// As many changes as emitters append at once ([`crate::emitter::AT_ONCE`]).
+    pub emit_at_once: usize,
 }
 
 impl Runtime {
@@ -70,6 +72,7 @@ impl Runtime {
             state: self.state.clone(),
             clock: Arc::clone(&self.clock),
             folder: self.folder.clone(),
+            at_once: self.emit_at_once,
         }
     }
 

@@ -108,6 +108,8 @@ impl World {
             health: Arc::new(Health::default()),
             retry: Policy::default(),
             rejects: RejectLimit::default(),
+            // Few, so that what is emitted has several parts.
+            emit_at_once: 3,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::site::{Site, names};
 /// change reaches the target within minutes all the same, with a version above all others.
 ///
 /// Guards: `last > now` in `next_run` (`run/source/mod.rs`): without it the feed rested for the whole day that the clock
-/// had gone back; `known.highest.next(now)` in `Emitter::emit_as` (`emitter/mod.rs`): without it the target refused what
+/// had gone back; `known.highest.next(now)` in `Emitter::make` (`emitter/make.rs`): without it the target refused what
 /// came after a step back.
 #[tokio::test]
 async fn clocks_step_back_and_forward_under_a_running_process() {
@@ -48,7 +48,7 @@ async fn clocks_step_back_and_forward_under_a_running_process() {
 /// The source's process has a clock a day behind, then a day ahead of the others; the processor and the sink have the
 /// right time. Everything arrives each time.
 ///
-/// Guard: `known.highest.next(now)` in `Emitter::emit_as` (`emitter/mod.rs`). Without it a reader that goes by versions stayed
+/// Guard: `known.highest.next(now)` in `Emitter::make` (`emitter/make.rs`). Without it a reader that goes by versions stayed
 /// at the name of before.
 #[tokio::test]
 async fn clocks_of_source_and_runner_differ() {

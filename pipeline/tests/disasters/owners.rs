@@ -80,7 +80,7 @@ async fn a_stalled_former_owner_that_appends_late_at_the_processor() {
 
 /// The former owner's clock is a year ahead, and so are its versions. What its successor writes must be above them.
 ///
-/// Guard: `known.highest.next(now)` in `Emitter::emit_as` (`emitter/mod.rs`). With the clock alone as the version
+/// Guard: `known.highest.next(now)` in `Emitter::make` (`emitter/make.rs`). With the clock alone as the version
 /// (`Version(0).next(now)`), a reader that goes by versions stayed at `first`.
 #[tokio::test]
 async fn a_former_owner_with_a_fast_clock() {

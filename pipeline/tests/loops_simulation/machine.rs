@@ -307,6 +307,7 @@ impl Parts {
             health: self.health,
             retry: Policy::default(),
             rejects: RejectLimit { count: 1_000, share: 1.0 },
+            emit_at_once: 3,
         };
         let systems = vec![System { name: "ats".into(), feeds: self.feeds }];
         let processors: Vec<_> = self.processors.into_iter().map(|processor| ProcessorTask { processor }).collect();

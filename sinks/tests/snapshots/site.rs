@@ -277,6 +277,7 @@ pub async fn process_over(log: Arc<dyn Log>, clock: &VirtualClock) -> Runtime {
         health: Arc::new(Health::default()),
         retry: Policy::default(),
         rejects: RejectLimit::default(),
+        emit_at_once: pipeline::emitter::AT_ONCE,
     }
 }
 
