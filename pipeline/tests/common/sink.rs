@@ -61,6 +61,8 @@ type Hook = Arc<dyn Fn(TargetStep, When) -> Fault + Send + Sync>;
 #[derive(Clone, Default)]
 struct State {
     rows: BTreeMap<(String, String), Row>,
+    /// Where the rows' changes came from.
+    partitions: BTreeMap<(String, String), u32>,
     offsets: BTreeMap<TopicPartition, (Epoch, Option<Stored>)>,
     /// Keys that can't be written.
     refuses: BTreeSet<String>,
@@ -68,7 +70,7 @@ struct State {
     parks: BTreeSet<String>,
     /// Parked rows that are tried at once.
     at_once: Option<usize>,
-    parked: Vec<(Rejected, Option<Payload>)>,
+    parked: Vec<Parked>,
     /// Parked rows have waited too long.
     expired: bool,
     troubles: VecDeque<Trouble>,
@@ -196,6 +198,21 @@ fn away() -> SinkError {
     SinkError::Unavailable { sink: "target".into(), reason: "away".into(), retry_after: None }
 }
 
+/// A row that waits.
+#[derive(Clone)]
+struct Parked {
+    row: Rejected,
+    payload: Option<Payload>,
+    /// It came in a sweep: it wins whatever its version.
+    forced: bool,
+}
+
+impl Parked {
+    fn place(&self) -> (String, String) {
+        (self.row.at.topic.to_string(), self.row.key.as_str().to_owned())
+    }
+}
+
 impl State {
     /// `true`: the part is still to be written.
     fn claim(&mut self, part: &Part, at_ms: i64) -> Result<bool, SinkError> {
@@ -218,20 +235,32 @@ impl State {
         if !write && !answer_was_lost {
             return Err(fenced());
         }
+        let begins_a_sweep = write && part.sweeping && (there.is_none() || part.expected == Offset::START);
         *stored = Some(moved);
+        if begins_a_sweep {
+            self.forget_life(&at);
+        }
         Ok(write)
+    }
+
+    /// What was deleted in another life keeps no version.
+    fn forget_life(&mut self, at: &TopicPartition) {
+        let Self { rows, partitions, .. } = self;
+        let of = |place: &(String, String)| *place.0 == *at.topic && partitions.get(place) == Some(&at.partition);
+        rows.retain(|place, row| row.body.is_some() || !of(place));
     }
 
     fn write(&mut self, part: &Part, delivery: &Delivery, counts: &mut Counts) {
         let place = (part.of.topic.name.clone(), delivery.key.as_str().to_owned());
+        self.partitions.insert(place.clone(), part.of.partition);
         let row = Row {
             version: delivery.version,
             hash: delivery.hash,
             body: delivery.payload.as_ref().map(|payload| payload.body.clone()),
         };
         // What waits of this key is overtaken.
-        let overtaken = |parked: &Rejected| parked.key.as_str() == place.1 && parked.version <= row.version;
-        self.parked.retain(|(parked, _)| !overtaken(parked));
+        let newer = |parked: &Parked| parked.row.version > row.version && !part.sweeping;
+        self.parked.retain(|parked| parked.place() != place || newer(parked));
         match self.rows.get(&place) {
             Some(held) if *held == row => counts.unchanged += 1,
             Some(held) if held.version >= row.version && !part.sweeping => counts.stale += 1,
@@ -239,7 +268,8 @@ impl State {
                 counts.parked += 1;
                 let why = Why::new("no_parent", "its parent isn't there yet");
                 let (at, key, version) = (part.of.at(), delivery.key.clone(), delivery.version);
-                self.parked.push((Rejected { at, key, version, reason: why }, delivery.payload.clone()));
+                let row = Rejected { at, key, version, reason: why };
+                self.parked.push(Parked { row, payload: delivery.payload.clone(), forced: part.sweeping });
             }
             _ => {
                 counts.delivered += 1;
@@ -280,13 +310,21 @@ impl Sink for Target {
 
     async fn forget_parked(&self, rows: &[Rejected]) -> Result<(), SinkError> {
         let mut state = self.state.lock().unwrap();
-        state.parked.retain(|(parked, _)| rows.iter().all(|row| row.key != parked.key));
+        state.parked.retain(|parked| rows.iter().all(|row| row.key != parked.row.key));
         Ok(())
     }
 
     async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
-        let rows = self.rows(&of.topic.name).into_iter();
-        let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
+        let mut rows = self.rows(&of.topic.name);
+        // What waits counts as held.
+        for waiting in
+            self.state.lock().unwrap().parked.iter().filter(|waiting| *waiting.row.at.topic == *of.topic.name)
+        {
+            let body = waiting.payload.as_ref().map(|payload| payload.body.clone());
+            let row = Row { version: waiting.row.version, hash: None, body };
+            rows.insert(waiting.row.key.as_str().to_owned(), row);
+        }
+        let behind = rows.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
         let held =
             behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
         Ok(Some(held.collect()))
@@ -299,8 +337,12 @@ impl Sink for Target {
     async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
         self.step(TargetStep::Sweep, When::Before).await?;
         for of in of {
-            if let Some((_, Some(stored))) = self.state.lock().unwrap().offsets.get_mut(&of.at()) {
-                stored.sweeping = false;
+            let mut state = self.state.lock().unwrap();
+            let Some((_, Some(stored))) = state.offsets.get_mut(&of.at()) else { continue };
+            stored.sweeping = false;
+            if stored.incarnation != of.incarnation {
+                (stored.incarnation, stored.next) = (of.incarnation.clone(), Offset::START);
+                state.forget_life(&of.at());
             }
         }
         self.step(TargetStep::Sweep, When::After).await
@@ -364,21 +406,22 @@ impl Target {
     fn unpark(&self) -> Unparked {
         let mut state = self.state.lock().unwrap();
         if state.expired {
-            return Unparked { expired: state.parked.clone(), ..Unparked::default() };
+            let expired = state.parked.iter().map(|parked| (parked.row.clone(), parked.payload.clone())).collect();
+            return Unparked { expired, ..Unparked::default() };
         }
         let at_once = state.at_once.unwrap_or(usize::MAX).min(state.parked.len());
         let parked: Vec<_> = state.parked.drain(..at_once).collect();
         let (tried, mut settled) = (parked.len() as u64, 0);
-        for (row, payload) in parked {
-            if state.parks.contains(row.key.as_str()) {
-                state.parked.push((row, payload));
+        for waiting in parked {
+            if state.parks.contains(waiting.row.key.as_str()) {
+                state.parked.push(waiting);
                 continue;
             }
             settled += 1;
-            let place = (row.at.topic.to_string(), row.key.as_str().to_owned());
-            let body = payload.map(|payload| payload.body);
-            if state.rows.get(&place).is_none_or(|held| held.version < row.version) {
-                state.rows.insert(place, Row { version: row.version, hash: None, body });
+            let (place, version) = (waiting.place(), waiting.row.version);
+            let body = waiting.payload.map(|payload| payload.body);
+            if waiting.forced || state.rows.get(&place).is_none_or(|held| held.version < version) {
+                state.rows.insert(place, Row { version, hash: None, body });
             }
         }
         Unparked { tried, settled, waiting: state.parked.len() as u64, ..Unparked::default() }
@@ -400,7 +443,7 @@ impl Inspect for Target {
         let parked = self.state.lock().unwrap().parked.clone();
         let difference = |change: &Delivery| {
             let row = rows.get(change.key.as_str());
-            let waits = parked.iter().any(|(row, _)| row.key == change.key && row.version == change.version);
+            let waits = parked.iter().any(|Parked { row, .. }| row.key == change.key && row.version == change.version);
             match (row, &change.payload) {
                 (None, None) => None,
                 (_, Some(_)) if waits => Some(Difference::Waiting),
