@@ -143,9 +143,13 @@ impl Sink for SqlSink {
             let mine = row.filter(|row| row.epoch == assigned.epoch.0);
             let Some(row) = mine else { return Err(SinkError::Fenced { at }) };
             // A partition without records, of which the target held nothing: no batch has begun its new life here.
-            let next = if row.incarnation == assigned.incarnation.0 { row.next } else { 0 };
+            let begins = row.incarnation != assigned.incarnation.0;
+            let next = if begins { 0 } else { row.next };
             let swept = OffsetRow { incarnation: assigned.incarnation.0.clone(), next, sweeping: false, ..row };
             tx.place(&at, &swept).await.map_err(|failure| self.stop(failure))?;
+            if begins {
+                tx.forget_life(&at).await.map_err(|failure| self.stop(failure))?;
+            }
         }
         tx.commit().await.map_err(|failure| self.stop(failure))
     }

@@ -38,6 +38,8 @@ macro_rules! conformance {
             a_gap_is_not_skipped,
             a_lost_answer_is_found_out,
             the_topic_wins_in_a_sweep,
+            a_sweep_of_an_empty_topic_forgets_what_was_deleted,
+            what_waited_in_another_life_gives_way_to_a_sweep,
             a_sweep_goes_on_after_a_restart,
             a_child_waits_for_its_parents,
             a_parked_row_gives_way_to_a_newer_change,
@@ -181,6 +183,33 @@ pub(super) async fn the_topic_wins_in_a_sweep(target: &dyn Target) {
     runner.sweeping = false;
     runner.apply(&[ward("icu", 8), ward("lost", 9)]).await;
     assert_eq!(target.rows("select id from wards order by id").await, ["er", "icu", "lost"]);
+}
+
+/// The clock may be behind what it was: a key that comes back would be taken for stale.
+pub(super) async fn a_sweep_of_an_empty_topic_forgets_what_was_deleted(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    runner.apply(&[gone("ward", &["er"], 903)]).await;
+    let mut runner = Runner::with(config(target), 2).await;
+    runner.incarnation = "summer";
+    runner.next.clear();
+    runner.sink.swept(&[runner.of("ward", 0)]).await.unwrap();
+    runner.apply(&[ward("er", 9)]).await;
+    assert_eq!(target.rows("select id from wards order by id").await, ["er"]);
+}
+
+/// The newer one of two changes decides, but for versions of another life.
+pub(super) async fn what_waited_in_another_life_gives_way_to_a_sweep(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    assert_eq!(runner.apply(&[mentored("ann", "bea", 903)]).await.counts.parked, 1);
+    let mut runner = Runner::with(config(target), 2).await;
+    runner.incarnation = "summer";
+    runner.sweeping = true;
+    runner.next.clear();
+    runner.apply(&[nurse("ann", "Anna", None, 5)]).await;
+    runner.sweeping = false;
+    runner.apply(&[nurse("bea", "Bea", None, 6)]).await;
+    runner.sink.retry_parked().await.unwrap();
+    assert_eq!(target.rows(NURSES).await, ["ann Anna -", "bea Bea -"]);
 }
 
 pub(super) async fn a_sweep_goes_on_after_a_restart(target: &dyn Target) {
