@@ -2,10 +2,10 @@
 //! parts. Four threads: one merges and renders, two have the lists
 //! (JSON, which takes longest), one the tables (Parquet).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field as Column, Schema as Columns, SchemaRef};
@@ -25,6 +25,9 @@ use super::parquet::{Tables, join, writer};
 use super::render::{Renderer, text};
 use super::upload::{Upload, Uploads};
 use super::windows::window_of;
+
+/// Depths that are joined at once, each with an upload's buffers.
+const JOINED_AT_ONCE: usize = 2;
 
 /// Everything that a pass needs beside the rows.
 pub(super) struct Pass<'a> {
@@ -210,29 +213,59 @@ impl Pass<'_> {
         spans: &[Span],
         local: &HashMap<String, PathBuf>,
     ) -> Result<(), SnapshotError> {
-        let mut last: Option<(usize, Set)> = None;
-        let mut span = Span::default();
-        for nth in 0..windows.len() {
-            self.check_stop()?;
-            span = span.with(spans[nth]);
-            if !self.settings.materialise.wants(windows[nth].depth) {
-                continue;
-            }
-            let filled: Vec<usize> = (0..=nth).filter(|window| spans[*window].records > 0).collect();
-            let since_last = last.as_ref().map_or(0, |(last, _)| last + 1);
-            let whole = match (&last, filled.as_slice()) {
-                (Some((_, set)), _) if spans[since_last..=nth].iter().all(|span| span.records == 0) => set.clone(),
-                (_, []) => windows[0].part.clone(),
-                (_, [only]) => windows[*only].part.clone(),
-                (_, several) => {
-                    let parts: Vec<&Set> = several.iter().map(|window| &windows[*window].part).collect();
-                    span.set(self.joined(windows[nth].depth, &parts, local)?)
-                }
+        let wanted = (0..windows.len()).filter(|nth| self.settings.materialise.wants(windows[*nth].depth));
+        let filled = |nth: usize| (0..=nth).filter(|window| spans[*window].records > 0).collect::<Vec<_>>();
+        let mut several: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
+        for nth in wanted.clone() {
+            several.entry(filled(nth)).or_insert(windows[nth].depth);
+        }
+        several.retain(|windows, _| windows.len() > 1);
+        let made = self.join_all(several, windows, spans, local)?;
+        for nth in wanted.collect::<Vec<_>>() {
+            let whole = match filled(nth).as_slice() {
+                [] => windows[0].part.clone(),
+                [only] => windows[*only].part.clone(),
+                several => made[several].clone(),
             };
-            last = Some((nth, whole.clone()));
             windows[nth].whole = Some(whole);
         }
         Ok(())
+    }
+
+    /// The joined parts of each of these lists of windows, with the depth that they are called by: several at a time, for
+    /// copies wait for the store and work digests out.
+    fn join_all(
+        &self,
+        several: BTreeMap<Vec<usize>, u32>,
+        windows: &[Window],
+        spans: &[Span],
+        local: &HashMap<String, PathBuf>,
+    ) -> Result<BTreeMap<Vec<usize>, Set>, SnapshotError> {
+        let left = Mutex::new(several.into_iter().collect::<Vec<_>>());
+        let work = || -> Result<Vec<(Vec<usize>, Set)>, SnapshotError> {
+            let mut done = Vec::new();
+            loop {
+                self.check_stop()?;
+                // The longest first: what is left at the end is short.
+                let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let Some((several, depth)) = next else { return Ok(done) };
+                let parts: Vec<&Set> = several.iter().map(|window| &windows[*window].part).collect();
+                let span = several.iter().fold(Span::default(), |sum, window| sum.with(spans[*window]));
+                let joined = self.joined(depth, &parts, local);
+                if joined.is_err() {
+                    left.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                done.push((several, span.set(joined?)));
+            }
+        };
+        let mut all = BTreeMap::new();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..JOINED_AT_ONCE).map(|_| scope.spawn(work)).collect();
+            for thread in threads {
+                all.extend(joined(thread.join())?);
+            }
+            Ok(all)
+        })
     }
 
     fn joined(
