@@ -131,7 +131,7 @@ pub const PAGE_ROWS: u32 = 5_000;
 /// What a page may hold in memory, roughly.
 pub const PAGE_BYTES: u64 = 16 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A page, or the hash of a range, of a table that isn't cached.
+/// A page, or the sums of all ranges, of a table that isn't cached.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);

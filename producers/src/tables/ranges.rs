@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use schemas::Key;
 use serde::{Deserialize, Serialize};
 
@@ -189,8 +189,12 @@ impl Ranges {
             for key in before.iter().filter(|key| !there.contains(*key)) {
                 gone.insert(key.as_str(), ())?;
             }
+            let mut touched = txn.open_table(TOUCHED)?;
             for key in &there {
-                gone.remove(key.as_str())?;
+                // Until the pass has ended, no range vouches for it.
+                if gone.remove(key.as_str())?.is_some() {
+                    touched.insert(key.as_str(), ())?;
+                }
             }
         }
         txn.commit()?;
@@ -230,11 +234,14 @@ impl Ranges {
         {
             let (mut gone, mut touched) = (txn.open_table(GONE)?, txn.open_table(TOUCHED)?);
             for key in keys {
-                touched.remove(key.as_str())?;
-                match is_there(key) {
-                    true => gone.remove(key.as_str())?,
-                    false => gone.insert(key.as_str(), ())?,
-                };
+                // One that is there may have come after its range was compared: it is touched until a range has it.
+                if is_there(key) {
+                    touched.insert(key.as_str(), ())?;
+                    gone.remove(key.as_str())?;
+                } else {
+                    touched.remove(key.as_str())?;
+                    gone.insert(key.as_str(), ())?;
+                }
             }
         }
         txn.commit()?;
@@ -247,7 +254,19 @@ impl Ranges {
         meta.generation += 1;
         meta.rows_at = rows_at.or(meta.rows_at);
         let txn = self.db.begin_write()?;
-        txn.open_table(RANGES)?.retain_in(..(meta.generation, 0), |_, _| false)?;
+        {
+            let mut ranges = txn.open_table(RANGES)?;
+            ranges.retain_in(..(meta.generation, 0), |_, _| false)?;
+            let mut touched = txn.open_table(TOUCHED)?;
+            if !touched.is_empty()? {
+                for row in ranges.iter()? {
+                    let range: Range = serde_json::from_slice(row?.1.value()).unwrap_or_default();
+                    for key in range.keys {
+                        touched.remove(key.as_str())?;
+                    }
+                }
+            }
+        }
         Self::save(&txn, &meta)?;
         txn.commit()?;
         self.meta = meta;
@@ -320,13 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn touched_keys_are_doubtful_until_they_were_looked_at() {
+    fn touched_keys_are_doubtful_until_a_range_has_them() {
         let (_folder, mut ranges) = new();
         ranges.touch([Key::from("x"), Key::from("y")].iter()).unwrap();
         assert_eq!(ranges.doubtful(None, 1).unwrap(), ["x"]);
         assert_eq!(ranges.doubtful(Some("x"), 9).unwrap(), ["y"]);
         ranges.judge(&["x".to_owned(), "y".to_owned()], |key| key == "x").unwrap();
         assert_eq!(ranges.finish(None).unwrap(), [Key::from("y")]);
+        assert_eq!(ranges.doubtful(None, 9).unwrap(), ["x", "y"], "x is there, but no range has it");
+        ranges.put(0, &range(&["a", "x"])).unwrap();
+        assert_eq!(ranges.doubtful(None, 9).unwrap(), ["x", "y"], "the pass may be broken off");
+        ranges.finish(None).unwrap();
         assert_eq!(ranges.doubtful(None, 9).unwrap(), ["y"], "it is looked for each time");
     }
 

@@ -41,6 +41,8 @@ pub struct TableSource {
     pub(super) remembered: Remembered,
     /// Of the comparison under way.
     pub(super) sums: Option<Sums>,
+    /// They couldn't be had: that isn't tried again.
+    pub(super) sums_failed: bool,
     /// Rows of this pass that the database couldn't send.
     pub(super) unsendable: u32,
 }
@@ -65,7 +67,19 @@ impl TableSource {
     ) -> Self {
         let name = Name { schema: table.schema.clone(), table: table.table.clone() };
         let pace = Pace::new(&config);
-        Self { config, table, name, engine, clock, plan: None, pace, remembered, sums: None, unsendable: 0 }
+        Self {
+            config,
+            table,
+            name,
+            engine,
+            clock,
+            plan: None,
+            pace,
+            remembered,
+            sums: None,
+            sums_failed: false,
+            unsendable: 0,
+        }
     }
 
     /// Looks at the table and makes the plan for it.

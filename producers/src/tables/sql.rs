@@ -101,11 +101,11 @@ impl Statements<'_> {
         let filter = self.filter(Bounds::default(), &[key], &mut 0);
         let (table, column, cast) = (self.name.sql(self.dialect), self.column(key), &key.cast);
         let hash = self.hash_of(whole);
-        // A last key lies in its own range, not in the next one. The list is read once, not for each row.
+        // A last key lies in its own range, not in the next one. The list is read once, and a row is placed once (`offset 0`).
         Some(format!(
             "with bounds as materialized (select current_setting('muster.p1')::{cast}[] as last), \
              placed as (select width_bucket({column}, bounds.last) as place, bounds.last, {column} as key, {hash} as hash \
-             from {table} t cross join bounds{filter}) \
+             from {table} t cross join bounds{filter} offset 0) \
              select (place - case when last[place] = key then 1 else 0 end)::int8, count(*), coalesce(sum(hash), 0)::text \
              from placed group by 1"
         ))

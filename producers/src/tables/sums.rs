@@ -15,6 +15,9 @@ use super::sql::Statements;
 /// A table with more rows takes longer than a statement should.
 const MOST_ROWS: u64 = 10_000_000;
 
+/// A list of keys of various lengths is walked along for each row: with more steps it would take too long.
+const MOST_STEPS: u64 = 2_000_000_000;
+
 /// With more ranges, their last keys and what they come to would take more memory than a page.
 pub(super) const MOST_RANGES: usize = 20_000;
 
@@ -41,12 +44,18 @@ impl TableSource {
         let rows: u64 = bounds.iter().flatten().map(|bound| bound.rows).sum();
         let statements = Statements { dialect: engine.dialect(), name: &self.name, plan };
         let mut by_place = None;
-        if let (Some(bounds), Some(sql), true) = (bounds, statements.hashes(whole), rows <= MOST_ROWS) {
+        let steps = rows.saturating_mul(bounds.as_ref().map_or(0, |bounds| bounds.len() as u64));
+        let few = rows <= MOST_ROWS && steps <= MOST_STEPS && !self.sums_failed;
+        if let (Some(bounds), Some(sql), true) = (bounds, statements.hashes(whole), few) {
             let asked = Asked { sql, parameters: vec![array(&bounds)] };
             match engine.hashes(&asked, bounds.len()).await {
                 Ok(sums) => by_place = Some(sums),
                 // A server that is away says so again when it is asked for the first range.
-                Err(error) => tracing::debug!(table = self.table.table, %error, "comparing range by range"),
+                Err(error) => {
+                    self.sums_failed = true;
+                    tracing::warn!(table = self.table.table, %error, "the table can't be summed up in one scan, from now on \
+                        it is compared range by range");
+                }
             }
         }
         self.sums = Some(Sums { began, by_place });
