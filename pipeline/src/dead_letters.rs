@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::change::Version;
+use crate::change::{Incarnation, Version};
 use crate::clock::Clock;
 use crate::log::{Append, Headers, Log, LogError, Offset, TopicPartition};
 use crate::operations::{LetterFilter, LetterState, Operations, OperationsError};
@@ -80,6 +80,9 @@ pub struct Letter {
     pub topic: String,
     /// Where it stands there, for records that were read from a topic.
     pub place: Option<(u32, Offset)>,
+    /// Which life of the topic that was, for a sink's letters: in another one, its version says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Incarnation>,
     /// Its key, where it could be read.
     pub key: Option<String>,
     /// Its version, for records that were read from a topic.
@@ -209,6 +212,7 @@ impl DeadLetters {
             component: component.to_owned(),
             topic: topic.to_owned(),
             place: None,
+            life: None,
             key: reject.key.as_ref().map(|key| key.as_str().to_owned()),
             version: None,
             hash: None,

@@ -275,6 +275,7 @@ mod tests {
             component: "register".into(),
             topic: "rota.nurse".into(),
             place: None,
+            life: None,
             key: Some("7".into()),
             version: None,
             hash: None,

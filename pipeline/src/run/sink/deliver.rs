@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loop;
 use super::batch::{Unusable, batch};
-use crate::change::Version;
+use crate::change::{Incarnation, Version};
 use crate::dead_letters::Letter;
 use crate::ledger::Counts;
 use crate::log::{Record, TopicPartition};
@@ -193,7 +193,8 @@ impl Loop<'_> {
             .iter()
             .map(|u| {
                 let place = Some((u.at.partition, u.offset));
-                self.runtime.letters.of_record(&self.task.name, &u.at.topic, place, &u.reject, u.version)
+                let letter = self.runtime.letters.of_record(&self.task.name, &u.at.topic, place, &u.reject, u.version);
+                Letter { life: self.life(&u.at), ..letter }
             })
             .collect();
         self.runtime.letters.write(&letters).await?;
@@ -217,7 +218,12 @@ impl Loop<'_> {
         let raw =
             payload.map(|payload| schemas::frame(self.runtime.state.schemas.id_of(&payload.schema), &payload.body));
         let reject = Reject::new(Some(key.clone()), reason, raw.unwrap_or_default());
-        self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version)
+        let letter = self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version);
+        Letter { life: self.life(at), ..letter }
+    }
+
+    fn life(&self, at: &TopicPartition) -> Option<Incarnation> {
+        self.places.get(at).map(|place| place.of.incarnation.clone())
     }
 
     /// Tries parked rows until none of them settles, since a row may wait for another one that waits, or until `most` has

@@ -1,4 +1,5 @@
-//! The replay of a sink's dead letter. It keeps its version, so the guard decides: an old version never wins.
+//! The replay of a sink's dead letter. It keeps its version, so the guard decides: an old version never wins. A letter of
+//! another life of its topic isn't delivered at all: versions of two lives say nothing to each other.
 
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,13 @@ impl Loop<'_> {
         if place.sweep.is_some() {
             // The topic wins now, whatever its version: a letter's must not. Taken up when the comparison is done.
             return Ok(None);
+        }
+        if letter.life.is_some_and(|life| life != place.of.incarnation) {
+            let state = LetterState::Superseded;
+            self.runtime.letters.settle(id, state).await?;
+            let text = "the topic was made anew since, and what it holds now was delivered: superseded";
+            let details = serde_json::json!({ "letter": id, "state": state });
+            return Ok(Some(Answer { done: true, text: text.into(), details }));
         }
         let part = Part {
             of: place.of.clone(),
