@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pipeline::clock::Clock;
 use pipeline::log::memory::{Fault, When};
+use pipeline::operations::LetterRow;
 use pipeline::state::{Request, RequestKind, State};
 
 use super::History;
@@ -66,13 +67,21 @@ impl History {
         let clerk = State::open(log, "clerk", &topics, None).await.map_err(|error| error.to_string())?;
         for (component, id, edited) in asks {
             let letters = self.sim.world.letters().await;
-            let found =
-                letters.iter().rev().find(|l| l.component == component && l.key.as_deref() == Some(id.as_str()));
-            let letter = found.ok_or_else(|| format!("no letter of {component} for {id}"))?.id.clone();
-            let (target, kind) = (component.to_owned(), RequestKind::Replay { letter: letter.clone(), edited });
-            let at = self.sim.world.clock.now();
-            let request = Request { id: format!("replay-{letter}"), target, kind, at, answer: None };
-            clerk.requests.ask(&request).await.map_err(|error| error.to_string())?;
+            let of = |l: &&LetterRow| l.component == component && l.key.as_deref() == Some(id.as_str());
+            let mut found: Vec<&LetterRow> = letters.iter().filter(of).collect();
+            if found.is_empty() {
+                return Err(format!("no letter of {component} for {id}"));
+            }
+            if edited.is_some() {
+                found.drain(..found.len() - 1);
+            }
+            // Where the topic was made anew, each of its lives has a letter of its own.
+            for letter in found.into_iter().map(|letter| letter.id.clone()) {
+                let kind = RequestKind::Replay { letter: letter.clone(), edited: edited.clone() };
+                let (target, at) = (component.to_owned(), self.sim.world.clock.now());
+                let request = Request { id: format!("replay-{letter}"), target, kind, at, answer: None };
+                clerk.requests.ask(&request).await.map_err(|error| error.to_string())?;
+            }
         }
         // Answering is struck like everything else.
         if !self.one_in(4) {
