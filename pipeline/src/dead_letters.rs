@@ -101,6 +101,19 @@ pub struct Letter {
     pub contents: Contents,
 }
 
+impl Letter {
+    /// The letter of a record in this life of its topic. The same record in another life has a letter of its own: whoever
+    /// settles one hasn't settled the other.
+    #[must_use]
+    pub fn of_life(mut self, life: Option<Incarnation>) -> Self {
+        if let Some(Incarnation(name)) = &life {
+            self.id = letter_id(&[self.id.as_bytes(), name.as_bytes()]);
+        }
+        self.life = life;
+        self
+    }
+}
+
 /// Why a letter couldn't be written or settled. Progress must not move past the reject.
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {

@@ -17,6 +17,7 @@ use pipeline::log::{
     Append, Committed, Ends, Log, LogError, NewTopic, Offset, Reader, Record, Subscription, TopicInfo, TopicPartition,
 };
 use pipeline::run::{Mode, ProcessorTask, RunError, Runtime, SinkTask};
+use pipeline::state::{Answer, Request, RequestKind};
 use schemas::records::{ats, register};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -89,6 +90,17 @@ impl Site {
 
     pub async fn derive(&self, process: &Runtime) -> Result<(), RunError> {
         self.world.drive(self.processor().run(process, Mode::Once, &CancellationToken::new())).await
+    }
+
+    /// The answer to a request that the sink should deliver this letter.
+    pub async fn replayed(&self, letter: &str) -> Answer {
+        let process = self.process("clerk").await;
+        let (id, kind) = (format!("replay-{letter}"), RequestKind::Replay { letter: letter.to_owned(), edited: None });
+        let at = self.world.clock.now();
+        let request = Request { id: id.clone(), target: "register".into(), kind, at, answer: None };
+        process.state.requests.ask(&request).await.unwrap();
+        self.deliver(&process).await.unwrap();
+        self.world.drive(process.state.requests.answered(&id)).await.unwrap()
     }
 
     pub async fn deliver(&self, process: &Runtime) -> Result<(), RunError> {

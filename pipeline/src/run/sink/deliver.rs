@@ -194,7 +194,7 @@ impl Loop<'_> {
             .map(|u| {
                 let place = Some((u.at.partition, u.offset));
                 let letter = self.runtime.letters.of_record(&self.task.name, &u.at.topic, place, &u.reject, u.version);
-                Letter { life: self.life(&u.at), ..letter }
+                letter.of_life(self.life(&u.at))
             })
             .collect();
         self.runtime.letters.write(&letters).await?;
@@ -219,7 +219,7 @@ impl Loop<'_> {
             payload.map(|payload| schemas::frame(self.runtime.state.schemas.id_of(&payload.schema), &payload.body));
         let reject = Reject::new(Some(key.clone()), reason, raw.unwrap_or_default());
         let letter = self.runtime.letters.of_record(&self.task.name, &at.topic, None, &reject, version);
-        Letter { life: self.life(at), ..letter }
+        letter.of_life(self.life(at))
     }
 
     fn life(&self, at: &TopicPartition) -> Option<Incarnation> {

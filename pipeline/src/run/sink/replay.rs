@@ -63,7 +63,8 @@ impl Loop<'_> {
         if letter.life.is_some_and(|life| life != place.of.incarnation) {
             let state = LetterState::Superseded;
             self.runtime.letters.settle(id, state).await?;
-            let text = "the topic was made anew since, and what it holds now was delivered: superseded";
+            let text =
+                "the topic was made anew since, and what it holds now was delivered or set aside again: superseded";
             let details = serde_json::json!({ "letter": id, "state": state });
             return Ok(Some(Answer { done: true, text: text.into(), details }));
         }
