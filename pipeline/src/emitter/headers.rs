@@ -45,7 +45,7 @@ pub(super) struct ChangeHeaders<'a> {
 
 impl ChangeHeaders<'_> {
     pub fn build(&self) -> Headers {
-        // One allocation has all texts of a change: there are millions of changes.
+        // One string has all texts of a change, where each would be allocated twice: there are millions of changes.
         let mut text = String::with_capacity(320);
         let mut put = |value: std::fmt::Arguments<'_>| {
             let from = text.len();
