@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{World, delete, morning, put, reason, reasons_emitter, stamp, version_of};
-use pipeline::emitter::EmitError;
+use pipeline::emitter::{EmitError, Emitter};
 use pipeline::log::memory::{Fault, When};
 use pipeline::log::{Append, Headers, Log, Record, TopicPartition};
 use schemas::records::ats::Reason;
@@ -21,6 +21,17 @@ fn late(of: &Record, name: &str, version: i64) -> Append {
     let value = schemas::unframe(of.value.as_ref().unwrap()).unwrap();
     let value = schemas::frame(value.0, &common::body(&reason(&common::key_of(of), name)));
     Append { at: of.at.clone(), key: of.key.clone().unwrap(), value: Some(value.into()), headers }
+}
+
+/// The owner of `r1`, which says "right"; behind its back a former owner says "late".
+async fn overtaken(world: &World) -> Emitter {
+    let (old, new) = (world.process("old").await, world.process("new").await);
+    reasons_emitter(&old).await.emit(vec![put(&reason("r1", "first"))], &stamp(morning())).await.unwrap();
+    let first = world.records(TOPIC).await.remove(0);
+    let mut owner = reasons_emitter(&new).await;
+    owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
+    world.log.append(vec![late(&first, "late", version_of(&first) + 9)]).await.unwrap();
+    owner
 }
 
 async fn is_right(world: &World, key: &str, name: &str) {
@@ -69,12 +80,7 @@ async fn what_a_former_owner_left_is_healed_by_the_next() {
 #[tokio::test]
 async fn a_late_record_among_our_own_appends_is_healed() {
     let world = World::new().await;
-    let (old, new) = (world.process("old").await, world.process("new").await);
-    reasons_emitter(&old).await.emit(vec![put(&reason("r1", "first"))], &stamp(morning())).await.unwrap();
-    let first = world.records(TOPIC).await.remove(0);
-    let mut owner = reasons_emitter(&new).await;
-    owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
-    world.log.append(vec![late(&first, "late", version_of(&first) + 9)]).await.unwrap();
+    let mut owner = overtaken(&world).await;
     // Not five seconds have passed: its own next append shows the gap.
     owner.emit(vec![put(&reason("r2", "other"))], &stamp(morning())).await.unwrap();
     is_right(&world, "r1", "right").await;
@@ -85,12 +91,7 @@ async fn a_late_record_among_our_own_appends_is_healed() {
 async fn a_change_behind_a_late_record_in_the_same_call_is_not_undone_by_healing() {
     for before in 0..7 {
         let world = World::new().await;
-        let (old, new) = (world.process("old").await, world.process("new").await);
-        reasons_emitter(&old).await.emit(vec![put(&reason("r1", "first"))], &stamp(morning())).await.unwrap();
-        let first = world.records(TOPIC).await.remove(0);
-        let mut owner = reasons_emitter(&new).await;
-        owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
-        world.log.append(vec![late(&first, "late", version_of(&first) + 9)]).await.unwrap();
+        let mut owner = overtaken(&world).await;
         let mut changes: Vec<_> = (0..before).map(|n| put(&reason(&format!("other {n}"), "other"))).collect();
         changes.push(put(&reason("r1", "newest")));
         let emitted = owner.emit(changes, &stamp(morning())).await.unwrap();
@@ -105,12 +106,7 @@ async fn a_change_behind_a_late_record_in_the_same_call_is_not_undone_by_healing
 async fn healing_that_failed_is_taken_up_again() {
     for when in [When::Before, When::After] {
         let world = World::new().await;
-        let (old, new) = (world.process("old").await, world.process("new").await);
-        reasons_emitter(&old).await.emit(vec![put(&reason("r1", "first"))], &stamp(morning())).await.unwrap();
-        let first = world.records(TOPIC).await.remove(0);
-        let mut owner = reasons_emitter(&new).await;
-        owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
-        world.log.append(vec![late(&first, "late", version_of(&first) + 9)]).await.unwrap();
+        let mut owner = overtaken(&world).await;
         world.clock.advance(Duration::from_secs(6)).await;
         common::fail_append(&world.log, TOPIC, 0, when, Fault::Unavailable);
         owner.check().await.unwrap_err();
@@ -169,12 +165,7 @@ async fn a_deleted_key_stays_deleted_though_a_late_record_and_compaction_took_it
 #[tokio::test]
 async fn a_value_that_compaction_took_is_stated_again() {
     let world = World::new().await;
-    let (old, new) = (world.process("old").await, world.process("new").await);
-    reasons_emitter(&old).await.emit(vec![put(&reason("r1", "first"))], &stamp(morning())).await.unwrap();
-    let first = world.records(TOPIC).await.remove(0);
-    let mut owner = reasons_emitter(&new).await;
-    owner.emit(vec![put(&reason("r1", "right"))], &stamp(morning())).await.unwrap();
-    world.log.append(vec![late(&first, "late", version_of(&first) + 9)]).await.unwrap();
+    let mut owner = overtaken(&world).await;
     world.log.compact(TOPIC, Duration::from_secs(3600));
     world.clock.advance(Duration::from_secs(6)).await;
     owner.check().await.unwrap();
