@@ -92,7 +92,7 @@ impl Emitter {
             let keys: Vec<&str> = changes.iter().map(|change| change.key().as_str()).collect();
             let known = owned.memory.get(&keys)?;
             // A key that was never there, or went with its tombstone, begins above everything in the partition.
-            let floor = floors.entry(partition).or_insert(owned.memory.highest());
+            let floor = floors.entry(partition).or_insert(Version(0));
             *floor = owned.memory.highest().max(*floor);
             let at = self.at(partition);
             for (change, known) in changes.into_iter().zip(known) {
