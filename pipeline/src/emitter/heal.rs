@@ -31,7 +31,7 @@ impl Emitter {
             let right = self.find(partition, &wanted).await?;
             self.append_again(partition, wanted, right).await?;
             if self.owned.get(&partition).is_some_and(|owned| owned.behind) {
-                // Somebody appended meanwhile: the next look reads it first.
+                // Somebody appended meanwhile: that is read first.
                 return Ok(());
             }
         }

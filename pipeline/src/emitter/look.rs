@@ -66,8 +66,20 @@ impl Emitter {
         EmitError::Reincarnated { at }
     }
 
-    /// Reads what the memory hasn't seen and heals what is wrong.
+    /// Reads what the memory hasn't seen and heals what is wrong, until nothing is left that it hasn't seen: while something
+    /// is, a change could be given a version that a key has already.
     pub(super) async fn catch_up(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {
+        self.read_on(partition, takeover).await?;
+        while let Some(owned) = self.owned.get(&partition).filter(|owned| owned.behind) {
+            if !owned.claim.held() {
+                return Err(EmitError::Fenced { at: self.at(partition) });
+            }
+            self.read_on(partition, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_on(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {
         let at = self.at(partition);
         let Some(owned) = self.owned.get_mut(&partition) else { return Err(EmitError::NotOwned { at }) };
         owned.behind = true;
