@@ -149,6 +149,8 @@ pub struct Held {
     pub version: Version,
     /// The contents that were written, where the target keeps their hash.
     pub hash: Option<ContentHash>,
+    /// The row is marked as deleted: nothing but its version counts.
+    pub gone: bool,
 }
 
 /// Why a batch couldn't be delivered. Named by what the runner does.
@@ -213,7 +215,7 @@ pub trait Sink: Send + Sync {
         Ok(())
     }
 
-    /// What the target holds of a partition, in key order (sweep, verify). `None`: it can't list.
+    /// What the target holds of a partition, in key order, with what it has marked as deleted. `None`: it can't list.
     async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError>;
 
     /// How the target is compared with its topics. `None`: it can't be.
@@ -221,8 +223,9 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// The sweep of these partitions is finished: nothing is left that the topic doesn't hold.
-    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError>;
+    /// The sweep of a partition is finished: nothing is left that the topic doesn't hold. What the target has of the keys
+    /// `former` may be of a former life of the topic, whose versions say nothing: from now on every version is newer.
+    async fn swept(&self, of: &Assigned, former: &[Key]) -> Result<(), SinkError>;
 
     /// These partitions are no longer ours.
     async fn revoked(&self, partitions: &[TopicPartition]) -> Result<(), SinkError>;

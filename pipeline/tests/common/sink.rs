@@ -194,6 +194,10 @@ impl Target {
     }
 }
 
+fn held(key: &str, row: &Row) -> Held {
+    Held { key: super::key(key), version: row.version, hash: row.hash, gone: row.body.is_none() }
+}
+
 fn away() -> SinkError {
     SinkError::Unavailable { sink: "target".into(), reason: "away".into(), retry_after: None }
 }
@@ -250,6 +254,24 @@ impl State {
         rows.retain(|place, row| row.body.is_some() || !of(place));
     }
 
+    fn swept(&mut self, of: &Assigned, former: &[Key]) {
+        let Some((_, Some(stored))) = self.offsets.get_mut(&of.at()) else { return };
+        stored.sweeping = false;
+        if stored.incarnation != of.incarnation {
+            (stored.incarnation, stored.next) = (of.incarnation.clone(), Offset::START);
+            self.forget_life(&of.at());
+        }
+        for key in former {
+            self.outdate(&(of.topic.name.clone(), key.as_str().to_owned()));
+        }
+    }
+
+    fn outdate(&mut self, place: &(String, String)) {
+        if let Some(row) = self.rows.get_mut(place) {
+            row.version = Version(0);
+        }
+    }
+
     fn write(&mut self, part: &Part, delivery: &Delivery, counts: &mut Counts) {
         let place = (part.of.topic.name.clone(), delivery.key.as_str().to_owned());
         self.partitions.insert(place.clone(), part.of.partition);
@@ -270,6 +292,9 @@ impl State {
                 let (at, key, version) = (part.of.at(), delivery.key.clone(), delivery.version);
                 let row = Rejected { at, key, version, reason: why };
                 self.parked.push(Parked { row, payload: delivery.payload.clone(), forced: part.sweeping });
+                if part.sweeping {
+                    self.outdate(&place);
+                }
             }
             _ => {
                 counts.delivered += 1;
@@ -325,8 +350,7 @@ impl Sink for Target {
             rows.insert(waiting.row.key.as_str().to_owned(), row);
         }
         let behind = rows.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
-        let held =
-            behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
+        let held = behind.take(limit).map(|(key, row)| held(&key, &row));
         Ok(Some(held.collect()))
     }
 
@@ -334,17 +358,9 @@ impl Sink for Target {
         Some(self)
     }
 
-    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
+    async fn swept(&self, of: &Assigned, former: &[Key]) -> Result<(), SinkError> {
         self.step(TargetStep::Sweep, When::Before).await?;
-        for of in of {
-            let mut state = self.state.lock().unwrap();
-            let Some((_, Some(stored))) = state.offsets.get_mut(&of.at()) else { continue };
-            stored.sweeping = false;
-            if stored.incarnation != of.incarnation {
-                (stored.incarnation, stored.next) = (of.incarnation.clone(), Offset::START);
-                state.forget_life(&of.at());
-            }
-        }
+        self.state.lock().unwrap().swept(of, former);
         self.step(TargetStep::Sweep, When::After).await
     }
 
@@ -464,8 +480,7 @@ impl Inspect for Target {
     async fn rows(&self, topic: &Topic, after: Option<&Key>, limit: usize) -> Result<Vec<Held>, SinkError> {
         let rows = Target::rows(self, &topic.name).into_iter();
         let behind = rows.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
-        let held =
-            behind.take(limit).map(|(key, row)| Held { key: super::key(&key), version: row.version, hash: row.hash });
+        let held = behind.take(limit).map(|(key, row)| held(&key, &row));
         Ok(held.collect())
     }
 }

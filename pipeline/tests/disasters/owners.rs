@@ -307,8 +307,8 @@ impl Sink for Slow {
     ) -> Result<Option<Vec<Held>>, SinkError> {
         self.target.held(of, after, limit).await
     }
-    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
-        self.target.swept(of).await
+    async fn swept(&self, of: &Assigned, former: &[schemas::Key]) -> Result<(), SinkError> {
+        self.target.swept(of, former).await
     }
     async fn revoked(&self, _: &[pipeline::log::TopicPartition]) -> Result<(), SinkError> {
         Ok(())

@@ -77,6 +77,34 @@ async fn a_letter_of_a_former_life_replayed() {
     assert!(answer.done && answer.text.contains("made anew"), "{}", answer.text);
 }
 
+/// The target refuses a row while a new life is read, and the clock has gone back since: what it has of the key is of the
+/// former life, and above all that the topic says now.
+///
+/// Guard: `former` of `Sink::swept` (`run/sink/sweep.rs`). Without it neither the letter nor a later change was new enough:
+/// the row stayed as it was.
+#[tokio::test]
+async fn a_row_that_was_refused_when_its_topic_was_made_anew() {
+    let now = [(1, "newest"), (2, "b"), (3, "c"), (4, "d")];
+    for replayed in [true, false] {
+        let site = Site::new().await;
+        site.says(&ALL);
+        site.day("one").await;
+        site.world.clock.set(site.world.clock.now() - TimeDelta::hours(1));
+        site.world.log.recreate_topic(OUTPUT, 1);
+        site.target.refuses(&[&id(1)]);
+        site.says(&[(1, if replayed { "newest" } else { "new" }), (2, "b"), (3, "c"), (4, "d")]);
+        site.day("two").await;
+        site.target.refuses(&[]);
+        if replayed {
+            let letter = site.world.letters().await.remove(0);
+            assert!(site.replayed(&letter.id).await.done);
+        }
+        site.says(&now);
+        site.day("three").await;
+        site.is(&now).await;
+    }
+}
+
 /// The new life holds the same record, version and all, and the target refuses it once more.
 ///
 /// Guard: `Letter::of_life` (`dead_letters.rs`). With one letter for both lives the row was lost: what was replayed was the

@@ -95,8 +95,13 @@ pub(super) async fn keep(tx: &mut dyn Transaction, waiting: &Waiting, fates: &Fa
     Ok(settled)
 }
 
-/// Parks what must wait of a batch.
-pub(super) async fn park(tx: &mut dyn Transaction, batch: &Batch, fates: &Fates) -> Result<(), Failure> {
+/// Parks what must wait of a batch. In a sweep, it shall be newer than the row that is there for as long as it waits.
+pub(super) async fn park(
+    tx: &mut dyn Transaction,
+    tables: &Tables,
+    batch: &Batch,
+    fates: &Fates,
+) -> Result<(), Failure> {
     let mut rows = Vec::new();
     let deliveries = batch.parts.iter().flat_map(|part| part.deliveries.iter().map(move |delivery| (part, delivery)));
     for (tag, (part, delivery)) in deliveries.enumerate() {
@@ -114,6 +119,13 @@ pub(super) async fn park(tx: &mut dyn Transaction, batch: &Batch, fates: &Fates)
             reason: text.clone(),
             hopeless: false,
         });
+    }
+    for part in batch.parts.iter().filter(|part| part.sweeping) {
+        let of_part = |row: &&Parked| row.topic == part.of.topic.name && row.partition == part.of.partition;
+        let keys: Vec<&str> = rows.iter().filter(of_part).map(|row| row.key.as_str()).collect();
+        if let Some(place) = tables.of_topic(&part.of.topic.name).filter(|_| !keys.is_empty()) {
+            tx.outdate(&tables.0[place], &keys).await?;
+        }
     }
     tx.park(&rows).await
 }

@@ -111,7 +111,7 @@ impl Sink for SqlSink {
         let mut last = after.map(|key| key.as_str().to_owned());
         let mut tx = self.begin().await?;
         loop {
-            let rows = tx.held(table, last.as_deref(), chunk).await.map_err(|failure| self.stop(failure))?;
+            let rows = tx.held(table, last.as_deref(), chunk, true).await.map_err(|failure| self.stop(failure))?;
             let at_end = rows.len() < chunk as usize;
             for row in rows {
                 // The parked change of a key comes before its row.
@@ -134,23 +134,10 @@ impl Sink for SqlSink {
         Some(self)
     }
 
-    async fn swept(&self, of: &[Assigned]) -> Result<(), SinkError> {
+    async fn swept(&self, of: &Assigned, former: &[Key]) -> Result<(), SinkError> {
         self.prepare().await?;
         let mut tx = self.begin().await?;
-        for assigned in of {
-            let at = assigned.at();
-            let row = tx.offset(&at).await.map_err(|failure| self.stop(failure))?;
-            let mine = row.filter(|row| row.epoch == assigned.epoch.0);
-            let Some(row) = mine else { return Err(SinkError::Fenced { at }) };
-            // A partition without records, of which the target held nothing: no batch has begun its new life here.
-            let begins = row.incarnation != assigned.incarnation.0;
-            let next = if begins { 0 } else { row.next };
-            let swept = OffsetRow { incarnation: assigned.incarnation.0.clone(), next, sweeping: false, ..row };
-            tx.place(&at, &swept).await.map_err(|failure| self.stop(failure))?;
-            if begins {
-                tx.forget_life(&at).await.map_err(|failure| self.stop(failure))?;
-            }
-        }
+        self.swept_in(&mut *tx, of, former).await.map_err(|failure| self.stop(failure))?;
         tx.commit().await.map_err(|failure| self.stop(failure))
     }
 
@@ -255,8 +242,28 @@ impl SqlSink {
         }
         write::write(tx, &self.tables, pending, again, care, &mut fates).await?;
         let settled = parked::keep(tx, &waiting, &fates).await?;
-        parked::park(tx, batch, &fates).await?;
+        parked::park(tx, &self.tables, batch, &fates).await?;
         Ok(account(batch, &fates, settled))
+    }
+
+    async fn swept_in(&self, tx: &mut dyn Transaction, of: &Assigned, former: &[Key]) -> Result<(), Failure> {
+        let at = of.at();
+        let mine = tx.offset(&at).await?.filter(|row| row.epoch == of.epoch.0);
+        let Some(row) = mine else { return Err(Failure::Stop(SinkError::Fenced { at })) };
+        // A partition without records, of which the target held nothing: no batch has begun its new life here.
+        let begins = row.incarnation != of.incarnation.0;
+        let next = if begins { 0 } else { row.next };
+        let swept = OffsetRow { incarnation: of.incarnation.0.clone(), next, sweeping: false, ..row };
+        tx.place(&at, &swept).await?;
+        if begins {
+            tx.forget_life(&at).await?;
+        }
+        let Some(place) = self.tables.of_topic(&of.topic.name) else { return Ok(()) };
+        for keys in former.chunks(HELD_AT_ONCE as usize) {
+            let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
+            tx.outdate(&self.tables.0[place], &keys).await?;
+        }
+        Ok(())
     }
 
     async fn retry_in(&self, tx: &mut dyn Transaction, mine: &[Mine]) -> Result<Unparked, Failure> {

@@ -216,6 +216,8 @@ pub(super) trait Transaction: Send {
     async fn contested(&mut self, table: &Table, rows: &[&Pending]) -> Result<BTreeMap<usize, Fault>, Failure>;
     /// Deletes or upserts all rows, or fails. Rows are sorted by key.
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
+    /// What is there of these keys is of a former life of the topic: every version is newer from now on.
+    async fn outdate(&mut self, table: &Table, keys: &[&str]) -> Result<(), Failure>;
     /// Empties the [contested](Table::contested) columns of these rows, which are there.
     async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
     /// Says more exactly what is wrong with the only row of a failed statement.
@@ -238,8 +240,15 @@ pub(super) trait Transaction: Send {
     /// Rows that have waited longer than this, or are hopeless; but not those that wait for others' rows to go.
     async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure>;
 
-    /// Keys after `after` (from the first one without), in the order of their bytes: rows and parked rows. A key may come twice, parked first.
-    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure>;
+    /// Keys after `after` (from the first one without), in the order of their bytes: rows and parked rows, and with `marked`
+    /// rows that are marked as deleted. A key may come twice, parked first.
+    async fn held(
+        &mut self,
+        table: &Table,
+        after: Option<&str>,
+        limit: u32,
+        marked: bool,
+    ) -> Result<Vec<Held>, Failure>;
 
     /// What is different in the rows of these keys; those that aren't there, or are as they should be, are left out.
     async fn contents(&mut self, table: &Table, rows: &[Expected<'_>]) -> Result<BTreeMap<String, Contents>, Failure>;

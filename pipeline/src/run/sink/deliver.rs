@@ -32,6 +32,8 @@ impl Loop<'_> {
         for part in &delivered.parts {
             if let Some(place) = self.places.get_mut(&part.of.at()) {
                 place.next = part.next;
+                let keys = part.deliveries.iter().map(|delivery| &delivery.key);
+                place.sweep.iter_mut().for_each(|sweep| sweep.delivered(keys.clone()));
             }
         }
         self.account.book(&counts)?;
@@ -50,7 +52,7 @@ impl Loop<'_> {
         Ok(true)
     }
 
-    /// The topic holds these keys, also those that the target won't take: a sweep leaves them alone.
+    /// The topic holds these keys, also those that the target won't take: a sweep deletes none of them.
     fn note_seen(&mut self, batch: &Batch, unusable: &[Unusable]) {
         for part in &batch.parts {
             if let Some(sweep) = self.places.get_mut(&part.of.at()).and_then(|place| place.sweep.as_mut()) {
@@ -60,6 +62,7 @@ impl Loop<'_> {
         for unusable in unusable {
             if let Some(sweep) = self.places.get_mut(&unusable.at).and_then(|place| place.sweep.as_mut()) {
                 sweep.seen(unusable.reject.key.iter());
+                sweep.refused(unusable.reject.key.iter());
             }
         }
     }
@@ -139,7 +142,7 @@ impl Loop<'_> {
     }
 
     /// Writes letters for what the target can't take, and takes it out of the batch.
-    async fn set_aside(&self, batch: &mut Batch, rejected: &[Rejected], of: u64) -> Result<u64, RunError> {
+    async fn set_aside(&mut self, batch: &mut Batch, rejected: &[Rejected], of: u64) -> Result<u64, RunError> {
         self.runtime.rejects.check(&self.task.name, of, rejected.iter().map(|r| r.reason.code))?;
         if rejected.is_empty() {
             return Err(RunError::Refused {
@@ -176,6 +179,11 @@ impl Loop<'_> {
         }
         self.runtime.letters.write(&letters).await?;
         self.tell(&letters);
+        for reject in rejected {
+            if let Some(sweep) = self.places.get_mut(&reject.at).and_then(|place| place.sweep.as_mut()) {
+                sweep.refused(std::iter::once(&reject.key));
+            }
+        }
         let out: HashSet<(TopicPartition, &str)> = rejected.iter().map(|r| (r.at.clone(), r.key.as_str())).collect();
         for part in &mut batch.parts {
             let at = part.of.at();
@@ -250,18 +258,20 @@ impl Loop<'_> {
             Err(SinkError::Unavailable { .. } | SinkError::Contended { .. }) => return Ok((0, 0)),
             Err(error) => return Err(error.into()),
         };
-        if !tried.expired.is_empty() {
-            let letters: Vec<Letter> = tried
-                .expired
+        // In a sweep, a row of a former life waits beside those of this one; the sweep tells which.
+        let is_told = |row: &Rejected| self.places.get(&row.at).is_some_and(|place| place.sweep.is_none());
+        let expired: Vec<_> = tried.expired.into_iter().filter(|(row, _)| is_told(row)).collect();
+        if !expired.is_empty() {
+            let letters: Vec<Letter> = expired
                 .iter()
                 .map(|(row, payload)| self.letter(&row.at, &row.key, row.reason.clone(), payload.as_ref(), row.version))
                 .collect();
             self.runtime.letters.write(&letters).await?;
             self.tell(&letters);
-            let rows: Vec<Rejected> = tried.expired.iter().map(|(row, _)| row.clone()).collect();
+            let rows: Vec<Rejected> = expired.iter().map(|(row, _)| row.clone()).collect();
             self.task.sink.forget_parked(&rows).await?;
         }
-        self.account.unpark(tried.settled, tried.expired.len() as u64);
+        self.account.unpark(tried.settled, expired.len() as u64);
         self.waiting = tried.waiting;
         metrics::gauge!(telemetry::PARKED, "component" => self.task.name.to_string()).set(tried.waiting as f64);
         let held = metrics::gauge!(telemetry::HELD_BY_OTHERS, "component" => self.task.name.to_string());

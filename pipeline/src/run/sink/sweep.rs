@@ -1,7 +1,7 @@
 //! Compares a target with the whole topic, when its offset no longer says anything: keys that the topic doesn't hold
 //! are deleted, guarded, and only after a complete pass.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
@@ -21,18 +21,45 @@ pub(super) struct Sweep {
     until: Offset,
     /// 16 bytes a key; gone with the sweep.
     seen: HashSet<u128>,
+    /// Keys that the target wouldn't take: what it has of them is what it had before.
+    refused: BTreeSet<Key>,
 }
 
 impl Sweep {
     /// A sweep that is complete when reading reaches `end`.
     pub fn until(end: Offset) -> Self {
-        Self { until: end, seen: HashSet::new() }
+        Self { until: end, seen: HashSet::new(), refused: BTreeSet::new() }
     }
 
     /// The topic holds these keys.
     pub fn seen<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
         self.seen.extend(keys.map(hash));
     }
+
+    /// The target won't take these, or nobody can read them.
+    pub fn refused<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+        self.refused.extend(keys.cloned());
+    }
+
+    /// The target took these.
+    pub fn delivered<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
+        if !self.refused.is_empty() {
+            for key in keys {
+                self.refused.remove(key);
+            }
+        }
+    }
+}
+
+/// What a target holds, beside the topic.
+#[derive(Default)]
+struct Compared {
+    /// Rows that the topic doesn't have.
+    gone: Vec<Held>,
+    /// Rows, all told.
+    held: u64,
+    /// Rows that the topic doesn't have, and that are marked as deleted already.
+    marked: Vec<Key>,
 }
 
 fn hash(key: &Key) -> u128 {
@@ -49,7 +76,7 @@ impl Loop<'_> {
             .map(|(at, _)| at.clone())
             .collect();
         for at in ready {
-            let (gone, held) = self.not_in_topic(&at).await?;
+            let Compared { gone, held, marked } = self.not_in_topic(&at).await?;
             let percent = u64::from(self.task.limits.sweep_percent);
             if gone.len() as u64 * 100 > held * percent {
                 return Err(RunError::Refused {
@@ -64,17 +91,19 @@ impl Loop<'_> {
                 return Ok(());
             }
             if let Some(place) = self.places.get_mut(&at) {
-                self.task.sink.swept(std::slice::from_ref(&place.of)).await?;
+                let refused = place.sweep.iter().flat_map(|sweep| &sweep.refused).cloned();
+                let former: Vec<Key> = refused.chain(marked).collect();
+                self.task.sink.swept(&place.of, &former).await?;
                 place.sweep = None;
             }
         }
         Ok(())
     }
 
-    async fn not_in_topic(&self, at: &TopicPartition) -> Result<(Vec<Held>, u64), RunError> {
-        let (mut gone, mut held) = (Vec::new(), 0);
-        let Some(place) = self.places.get(at) else { return Ok((gone, held)) };
-        let Some(sweep) = &place.sweep else { return Ok((gone, held)) };
+    async fn not_in_topic(&self, at: &TopicPartition) -> Result<Compared, RunError> {
+        let mut compared = Compared::default();
+        let Some(place) = self.places.get(at) else { return Ok(compared) };
+        let Some(sweep) = &place.sweep else { return Ok(compared) };
         let partitions = u32::try_from(self.runtime.log.ends(&at.topic).await?.len()).unwrap_or(u32::MAX);
         let group_fields = place.of.topic.entity().map_or(1, |entity| entity.group_fields);
         let mut after: Option<Key> = None;
@@ -84,13 +113,17 @@ impl Loop<'_> {
             for row in page {
                 // A target lists an entity's rows whole; other partitions are others' to sweep.
                 let ours = schemas::partition_of(row.key.prefix(group_fields).as_bytes(), partitions) == at.partition;
-                held += u64::from(ours);
-                if ours && !sweep.seen.contains(&hash(&row.key)) {
-                    gone.push(row);
+                compared.held += u64::from(ours && !row.gone);
+                if !ours || sweep.seen.contains(&hash(&row.key)) {
+                    continue;
+                }
+                match row.gone {
+                    true => compared.marked.push(row.key),
+                    false => compared.gone.push(row),
                 }
             }
         }
-        Ok((gone, held))
+        Ok(compared)
     }
 
     async fn delete(

@@ -96,6 +96,18 @@ impl Place<'_> {
         )
     }
 
+    /// Takes the versions of rows of ours, whose keys are the only parameter.
+    pub(super) fn outdate_sql(&self) -> String {
+        if self.is_beside() {
+            let entries = self.entries();
+            return format!(
+                "update muster.rows o set version = 0 where {entries} and o.key = any($1) and o.version > 0"
+            );
+        }
+        let version = quoted(MUSTER_VERSION);
+        format!("update {} t set {version} = 0 where {} and t.{version} > 0", self.name(), self.has_key_in("$1"))
+    }
+
     /// That an entry `o` of `muster.rows` is one of this table's.
     pub(super) fn entries(&self) -> String {
         format!("o.component = {} and o.topic = {}", literal(self.component), literal(self.table.topic()))

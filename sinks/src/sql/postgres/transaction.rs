@@ -235,6 +235,16 @@ impl Transaction for Open {
         Ok(())
     }
 
+    async fn outdate(&mut self, table: &Table, keys: &[&str]) -> Result<(), Failure> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let sql = place(&self.component, &self.schema, &self.known, table).outdate_sql();
+        let statement = sqlx::query(AssertSqlSafe(sql)).bind(keys);
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
     async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
         let place = place(&self.component, &self.schema, &self.known, table);
         rows::vacate(&mut self.tx, &place, rows).await.map_err(|error| failure(&self.errors, error))
@@ -339,12 +349,19 @@ impl Transaction for Open {
         rows.map_err(|error| self.wrong(error))
     }
 
-    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
+    async fn held(
+        &mut self,
+        table: &Table,
+        after: Option<&str>,
+        limit: u32,
+        marked: bool,
+    ) -> Result<Vec<Held>, Failure> {
         let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
+        let which = if marked { String::new() } else { format!("and {hash} is distinct from '{GONE}'") };
         let sql = format!(
             "(select {key} as key, coalesce({version}, 0) as version, {hash} as hash, 1 as place from {from}
-                where {key} {behind} $1 and {hash} is distinct from '{GONE}' order by {key} limit $2)
+                where {key} {behind} $1 {which} order by {key} limit $2)
             union all
             (select key, version, hash, 0 from muster.parked
                 where component = $3 and topic = $4 and key {behind} $1 and body is not null order by key limit $2)
@@ -359,6 +376,7 @@ impl Transaction for Open {
         let held = rows.into_iter().map(|(key, version, hash, _)| Held {
             key: Key::from(key),
             version: Version(version),
+            gone: hash.as_deref() == Some(GONE),
             hash: hash.and_then(|hash| hash.parse().ok()),
         });
         Ok(held.collect())

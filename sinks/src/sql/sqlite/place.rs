@@ -61,6 +61,20 @@ impl Place<'_> {
         format!("t.{identity} in (select o.identity from muster_rows o where {entries} and o.key in {keys})")
     }
 
+    /// Takes the versions of rows of ours, whose keys are listed in the only parameter.
+    pub(super) fn outdate_sql(&self) -> String {
+        let listed = "(select value from json_each(?))";
+        if self.is_beside() {
+            let entries = self.entries();
+            return format!(
+                "update muster_rows as o set version = 0 where {entries} and o.key in {listed} and o.version > 0"
+            );
+        }
+        let version = quoted(MUSTER_VERSION);
+        let ours = self.has_key_in(listed);
+        format!("update {} as t set {version} = 0 where {ours} and t.{version} > 0", self.name())
+    }
+
     /// A column of `t` as rows are recognised by it.
     pub(super) fn term(&self, place: usize) -> String {
         let column = &self.table.columns[place];

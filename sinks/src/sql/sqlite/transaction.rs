@@ -240,6 +240,13 @@ impl Transaction for Open {
         Ok(())
     }
 
+    async fn outdate(&mut self, table: &Table, keys: &[&str]) -> Result<(), Failure> {
+        let sql = place(&self.component, table).outdate_sql();
+        let statement = sqlx::query(AssertSqlSafe(sql)).bind(list(keys));
+        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        Ok(())
+    }
+
     async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure> {
         rows::vacate(&mut self.tx, &place(&self.component, table), rows).await.map_err(|error| self.wrong(error))
     }
@@ -366,13 +373,20 @@ impl Transaction for Open {
         self.fetch_parked(mine, &rest, &[older_than_ms, i64::from(limit)]).await
     }
 
-    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
+    async fn held(
+        &mut self,
+        table: &Table,
+        after: Option<&str>,
+        limit: u32,
+        marked: bool,
+    ) -> Result<Vec<Held>, Failure> {
         let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
+        let which = if marked { String::new() } else { format!("and {hash} is not '{GONE}'") };
         let sql = format!(
             "select key, version, hash from (
                 select * from (select {key} as key, coalesce({version}, 0) as version, {hash} as hash, 1 as place from {from}
-                    where {key} {behind} ?1 and {hash} is not '{GONE}' order by {key} limit ?2)
+                    where {key} {behind} ?1 {which} order by {key} limit ?2)
                 union all
                 select * from (select key, version, hash, 0 from muster_parked
                     where component = ?3 and topic = ?4 and key {behind} ?1 and body is not null order by key limit ?2)
@@ -387,6 +401,7 @@ impl Transaction for Open {
         let held = rows.into_iter().map(|(key, version, hash)| Held {
             key: Key::from(key),
             version: Version(version),
+            gone: hash.as_deref() == Some(GONE),
             hash: hash.and_then(|hash| hash.parse().ok()),
         });
         Ok(held.collect())

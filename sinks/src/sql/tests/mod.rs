@@ -5,6 +5,7 @@
 mod beside;
 mod compared;
 mod contested;
+mod lives;
 mod mapping;
 mod postgres;
 mod proxy;

@@ -9,6 +9,7 @@ use schemas::Key;
 pub(super) use super::beside::*;
 pub(super) use super::compared::*;
 pub(super) use super::contested::*;
+pub(super) use super::lives::*;
 use super::rota::*;
 pub(super) use super::theirs::*;
 use crate::sql::{OnDelete, SqlSink};
@@ -40,6 +41,9 @@ macro_rules! conformance {
             the_topic_wins_in_a_sweep,
             a_sweep_of_an_empty_topic_forgets_what_was_deleted,
             what_waited_in_another_life_gives_way_to_a_sweep,
+            what_waits_since_a_sweep_gives_way_to_anything_newer,
+            what_a_sweep_could_not_take_gives_way_to_anything_newer,
+            what_was_marked_in_another_life_can_come_back,
             a_sweep_goes_on_after_a_restart,
             a_child_waits_for_its_parents,
             a_parked_row_gives_way_to_a_newer_change,
@@ -160,78 +164,6 @@ pub(super) async fn a_lost_answer_is_found_out(target: &dyn Target) {
     again.balanced().unwrap();
     assert_eq!(again.unchanged, 2);
     assert_eq!(target.rows(NURSES).await, ["ann Anna -", "bea Bea -"]);
-}
-
-pub(super) async fn the_topic_wins_in_a_sweep(target: &dyn Target) {
-    let mut runner = Runner::start(target).await;
-    runner.apply(&[ward("er", 900), ward("icu", 901), ward("old", 902)]).await;
-    runner.apply(&[gone("ward", &["lost"], 903)]).await;
-
-    // The topic was made anew, with lower versions, and without `old`.
-    let mut runner = Runner::with(config(target), 2).await;
-    runner.incarnation = "summer";
-    runner.sweeping = true;
-    runner.next.clear();
-    let swept = runner.apply(&[ward("er", 5), gone("ward", &["icu"], 6)]).await.counts;
-    assert_eq!(swept.delivered, 2);
-    let held: Vec<_> =
-        runner.held("ward", 0, None, 10).await.into_iter().map(|held| (held.key, held.version.0)).collect();
-    assert_eq!(held, [(Key::from("er"), 5), (Key::from("old"), 902)]);
-
-    runner.apply(&[gone("ward", &["old"], 7)]).await;
-    runner.sink.swept(&[runner.of("ward", 0)]).await.unwrap();
-    runner.sweeping = false;
-    runner.apply(&[ward("icu", 8), ward("lost", 9)]).await;
-    assert_eq!(target.rows("select id from wards order by id").await, ["er", "icu", "lost"]);
-}
-
-/// The clock may be behind what it was: a key that comes back would be taken for stale.
-pub(super) async fn a_sweep_of_an_empty_topic_forgets_what_was_deleted(target: &dyn Target) {
-    let mut runner = Runner::start(target).await;
-    runner.apply(&[gone("ward", &["er"], 903)]).await;
-    let mut runner = Runner::with(config(target), 2).await;
-    runner.incarnation = "summer";
-    runner.next.clear();
-    runner.sink.swept(&[runner.of("ward", 0)]).await.unwrap();
-    runner.apply(&[ward("er", 9)]).await;
-    assert_eq!(target.rows("select id from wards order by id").await, ["er"]);
-}
-
-/// The newer one of two changes decides, but for versions of another life.
-pub(super) async fn what_waited_in_another_life_gives_way_to_a_sweep(target: &dyn Target) {
-    let mut runner = Runner::start(target).await;
-    assert_eq!(runner.apply(&[mentored("ann", "bea", 903)]).await.counts.parked, 1);
-    let mut runner = Runner::with(config(target), 2).await;
-    runner.incarnation = "summer";
-    runner.sweeping = true;
-    runner.next.clear();
-    runner.apply(&[nurse("ann", "Anna", None, 5)]).await;
-    runner.sweeping = false;
-    runner.apply(&[nurse("bea", "Bea", None, 6)]).await;
-    runner.sink.retry_parked().await.unwrap();
-    assert_eq!(target.rows(NURSES).await, ["ann Anna -", "bea Bea -"]);
-}
-
-pub(super) async fn a_sweep_goes_on_after_a_restart(target: &dyn Target) {
-    let mut runner = Runner::start(target).await;
-    runner.apply(&[ward("er", 900)]).await;
-    let mut runner = Runner::with(config(target), 2).await;
-    runner.incarnation = "summer";
-    runner.sweeping = true;
-    runner.next.clear();
-    runner.apply(&[ward("er", 5)]).await;
-    let Some(stored) = stored(&runner).await else { panic!("something was stored") };
-    assert!(stored.sweeping && stored.incarnation.0 == "summer" && stored.next.0 == 1 && stored.at_ms > 0);
-    // The same batch again is an answer that was lost; the next one goes on.
-    runner.apply(&[ward("icu", 6)]).await;
-}
-
-async fn stored(runner: &Runner) -> Option<pipeline::sink::Stored> {
-    let of = runner.of("ward", 0);
-    match runner.sink.assigned(std::slice::from_ref(&of)).await.unwrap() {
-        pipeline::sink::Resume::Own(stored) => stored[&of.at()].clone(),
-        pipeline::sink::Resume::GroupOffsets => None,
-    }
 }
 
 pub(super) async fn a_child_waits_for_its_parents(target: &dyn Target) {
@@ -407,7 +339,11 @@ pub(super) async fn a_soft_delete_can_be_taken_back(target: &dyn Target) {
     runner.apply(&[gone("ward", &["icu"], 2)]).await;
     let there = "select id from wards where deleted_date is null order by id";
     assert_eq!(target.rows(there).await, ["er"]);
-    assert_eq!(runner.held("ward", 0, None, 9).await.len(), 1);
+    let held = runner.held("ward", 0, None, 9).await;
+    assert_eq!(
+        held.iter().map(|held| (held.key.as_str(), held.gone)).collect::<Vec<_>>(),
+        [("er", false), ("icu", true)]
+    );
     assert_eq!(runner.apply(&[gone("ward", &["icu"], 2)]).await.counts.unchanged, 1);
     assert_eq!(runner.apply(&[ward("icu", 1)]).await.counts.stale, 1);
     runner.apply(&[ward("icu", 3)]).await;
