@@ -61,6 +61,10 @@ impl Loop<'_> {
             return Ok(None);
         }
         if letter.life.is_some_and(|life| life != place.of.incarnation) {
+            if self.runtime.state.incarnations.present(&at).await? != place.of.incarnation {
+                // Ours is the life that is over: whoever has the partition now knows better.
+                return Ok(None);
+            }
             let state = LetterState::Superseded;
             self.runtime.letters.settle(id, state).await?;
             let text =
