@@ -223,9 +223,13 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// The sweep of a partition is finished: nothing is left that the topic doesn't hold. What the target has of the keys
-    /// `former` may be of a former life of the topic, whose versions say nothing: from now on every version is newer.
-    async fn swept(&self, of: &Assigned, former: &[Key]) -> Result<(), SinkError>;
+    /// What the target has of these keys may be of a former life of the topic, whose versions say nothing: from now on every
+    /// version is newer.
+    async fn outdate(&self, of: &Assigned, keys: &[Key]) -> Result<(), SinkError>;
+
+    /// The sweep of a partition is finished: nothing is left that the topic doesn't hold. One that isn't finished begins
+    /// again with the next owner, who must not find anything written before.
+    async fn swept(&self, of: &Assigned) -> Result<(), SinkError>;
 
     /// These partitions are no longer ours.
     async fn revoked(&self, partitions: &[TopicPartition]) -> Result<(), SinkError>;

@@ -95,7 +95,7 @@ impl Emitter {
             .map(|((key, known), offset)| (key, Known { offset: *offset, last: *offset, ..known }))
             .collect();
         let next = offsets.iter().map(|offset| offset.next()).max().unwrap_or(owned.end);
-        // What lies between the end we knew and our first append is somebody else's again: the next look finds it.
+        // What lies between the end we knew and our first append is somebody else's again: it is read on.
         let contiguous = offsets.first().is_none_or(|first| *first == owned.end)
             && next.0 - owned.end.0 == i64::try_from(offsets.len()).unwrap_or(i64::MAX);
         if contiguous {

@@ -9,6 +9,9 @@ use super::{EmitError, Emitter};
 use crate::change::Epoch;
 use crate::log::{LogError, Offset, scan};
 
+/// So often a partition is read on before its owner gives way to whoever goes on appending to it.
+const READ_ON: usize = 10;
+
 /// How often an emitter looks whether somebody else has appended.
 const LOOK_FOR_FOREIGN: TimeDelta = TimeDelta::seconds(5);
 
@@ -69,14 +72,18 @@ impl Emitter {
     /// Reads what the memory hasn't seen and heals what is wrong, until nothing is left that it hasn't seen: while something
     /// is, a change could be given a version that a key has already.
     pub(super) async fn catch_up(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {
-        self.read_on(partition, takeover).await?;
-        while let Some(owned) = self.owned.get(&partition).filter(|owned| owned.behind) {
+        for turn in 0..READ_ON {
+            self.read_on(partition, takeover && turn == 0).await?;
+            let Some(owned) = self.owned.get(&partition) else { return Ok(()) };
+            if !owned.behind {
+                return Ok(());
+            }
             if !owned.claim.held() {
                 return Err(EmitError::Fenced { at: self.at(partition) });
             }
-            self.read_on(partition, false).await?;
         }
-        Ok(())
+        let reason = format!("something other than muster keeps appending to {}", self.at(partition));
+        Err(LogError::Unavailable { reason }.into())
     }
 
     async fn read_on(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {

@@ -81,7 +81,7 @@ pub trait Inspect: Send + Sync {
     /// Muster doesn't keep up to date are never looked at.
     async fn compare(&self, topic: &Topic, changes: &[Delivery]) -> Result<Vec<Found>, SinkError>;
 
-    /// The rows that are there and ours, whatever their partition, in key order; rows that wait count with the version
-    /// that waits.
+    /// The rows that are there and ours, whatever their partition, in key order, those that are marked as deleted among them;
+    /// rows that wait count with the version that waits.
     async fn rows(&self, topic: &Topic, after: Option<&Key>, limit: usize) -> Result<Vec<Held>, SinkError>;
 }

@@ -124,8 +124,8 @@ impl Comparison<'_> {
             watch.done(page.len());
             let entries = self.index.get(page.iter().map(|row| row.key.as_str()))?;
             for (row, entry) in page.into_iter().zip(entries) {
-                // One that is gone was compared with its tombstone.
-                if entry.is_none() {
+                // A key that is gone from the topic was compared with its tombstone.
+                if entry.is_none() && !row.gone {
                     self.note(row.key, Some(Difference::Extra { held: row.version }));
                 }
             }

@@ -218,6 +218,17 @@ impl Parked {
 }
 
 impl State {
+    /// The answer was lost.
+    fn has_written(&self, part: &Part) -> bool {
+        let there = self.offsets.get(&part.of.at()).and_then(|(_, stored)| stored.as_ref());
+        there.is_some_and(|there| {
+            there.incarnation == part.of.incarnation
+                && there.sweeping == part.sweeping
+                && there.next == part.next
+                && there.next != part.expected
+        })
+    }
+
     /// `true`: the part is still to be written.
     fn claim(&mut self, part: &Part, at_ms: i64) -> Result<bool, SinkError> {
         let at = part.of.at();
@@ -232,14 +243,14 @@ impl State {
         let write = match there {
             Some(there) if there.next == part.expected => true,
             Some(there) if there.next == part.next => false,
-            Some(_) => part.sweeping && part.expected == Offset::START,
+            Some(there) => part.sweeping && there.next.0 < 0,
             None => part.sweeping || stored.is_none(),
         };
         let answer_was_lost = there.is_some_and(|there| there.next == part.next);
         if !write && !answer_was_lost {
             return Err(fenced());
         }
-        let begins_a_sweep = write && part.sweeping && (there.is_none() || part.expected == Offset::START);
+        let begins_a_sweep = write && part.sweeping && there.is_none_or(|there| there.next.0 < 0);
         *stored = Some(moved);
         if begins_a_sweep {
             self.forget_life(&at);
@@ -247,28 +258,27 @@ impl State {
         Ok(write)
     }
 
-    /// What was deleted in another life keeps no version.
+    /// What was deleted in another life keeps no version, and nothing waits any more.
     fn forget_life(&mut self, at: &TopicPartition) {
-        let Self { rows, partitions, .. } = self;
+        let Self { rows, partitions, parked, .. } = self;
+        parked.retain(|parked| parked.row.at != *at);
         let of = |place: &(String, String)| *place.0 == *at.topic && partitions.get(place) == Some(&at.partition);
         rows.retain(|place, row| row.body.is_some() || !of(place));
     }
 
-    fn swept(&mut self, of: &Assigned, former: &[Key]) {
+    fn swept(&mut self, of: &Assigned) {
         let Some((_, Some(stored))) = self.offsets.get_mut(&of.at()) else { return };
         stored.sweeping = false;
-        if stored.incarnation != of.incarnation {
+        if stored.incarnation != of.incarnation || stored.next.0 < 0 {
             (stored.incarnation, stored.next) = (of.incarnation.clone(), Offset::START);
             self.forget_life(&of.at());
         }
-        for key in former {
-            self.outdate(&(of.topic.name.clone(), key.as_str().to_owned()));
-        }
     }
 
+    /// Every version is newer from now on, also that of a sweep's own deletes.
     fn outdate(&mut self, place: &(String, String)) {
         if let Some(row) = self.rows.get_mut(place) {
-            row.version = Version(0);
+            row.version = Version(-1);
         }
     }
 
@@ -280,12 +290,20 @@ impl State {
             hash: delivery.hash,
             body: delivery.payload.as_ref().map(|payload| payload.body.clone()),
         };
-        // What waits of this key is overtaken.
-        let newer = |parked: &Parked| parked.row.version > row.version && !part.sweeping;
-        self.parked.retain(|parked| parked.place() != place || newer(parked));
+        // What waits of this key was the newest when it came.
+        let waits = self.parked.iter().find(|parked| parked.place() == place).map(|parked| parked.row.version);
+        if let Some(newest) = waits.filter(|newest| !part.sweeping && *newest >= row.version) {
+            if newest == row.version {
+                counts.unchanged += 1
+            } else {
+                counts.stale += 1
+            }
+            return;
+        }
+        self.parked.retain(|parked| parked.place() != place);
         match self.rows.get(&place) {
             Some(held) if *held == row => counts.unchanged += 1,
-            Some(held) if held.version >= row.version && !part.sweeping => counts.stale += 1,
+            Some(held) if waits.is_none() && held.version >= row.version && !part.sweeping => counts.stale += 1,
             _ if self.parks.contains(&place.1) => {
                 counts.parked += 1;
                 let why = Why::new("no_parent", "its parent isn't there yet");
@@ -312,7 +330,11 @@ impl Sink for Target {
         for of in partitions {
             let mut state = self.state.lock().unwrap();
             let (epoch, stored) = state.offsets.entry(of.at()).or_insert((Epoch(-1), None));
-            *epoch = (*epoch).max(of.epoch);
+            if *epoch < of.epoch {
+                *epoch = of.epoch;
+                // A sweep that wasn't finished begins again.
+                stored.iter_mut().filter(|stored| stored.sweeping).for_each(|stored| stored.next = Offset(-1));
+            }
             own.insert(of.at(), stored.clone());
         }
         self.step(TargetStep::Claim, When::After).await?;
@@ -335,18 +357,20 @@ impl Sink for Target {
 
     async fn forget_parked(&self, rows: &[Rejected]) -> Result<(), SinkError> {
         let mut state = self.state.lock().unwrap();
-        state.parked.retain(|parked| rows.iter().all(|row| row.key != parked.row.key));
+        let is_it = |row: &Rejected, parked: &Rejected| {
+            (&row.at, &row.key, row.version) == (&parked.at, &parked.key, parked.version)
+        };
+        state.parked.retain(|parked| !rows.iter().any(|row| is_it(row, &parked.row)));
         Ok(())
     }
 
     async fn held(&self, of: &Assigned, after: Option<&Key>, limit: usize) -> Result<Option<Vec<Held>>, SinkError> {
         let mut rows = self.rows(&of.topic.name);
-        // What waits counts as held.
-        for waiting in
-            self.state.lock().unwrap().parked.iter().filter(|waiting| *waiting.row.at.topic == *of.topic.name)
-        {
-            let body = waiting.payload.as_ref().map(|payload| payload.body.clone());
-            let row = Row { version: waiting.row.version, hash: None, body };
+        // What waits to be there counts as held.
+        let state = self.state.lock().unwrap();
+        for waiting in state.parked.iter().filter(|waiting| *waiting.row.at.topic == *of.topic.name) {
+            let Some(payload) = &waiting.payload else { continue };
+            let row = Row { version: waiting.row.version, hash: None, body: Some(payload.body.clone()) };
             rows.insert(waiting.row.key.as_str().to_owned(), row);
         }
         let behind = rows.into_iter().filter(|(key, _)| after.is_none_or(|after| key.as_str() > after.as_str()));
@@ -358,9 +382,15 @@ impl Sink for Target {
         Some(self)
     }
 
-    async fn swept(&self, of: &Assigned, former: &[Key]) -> Result<(), SinkError> {
+    async fn outdate(&self, of: &Assigned, keys: &[Key]) -> Result<(), SinkError> {
+        let mut state = self.state.lock().unwrap();
+        keys.iter().for_each(|key| state.outdate(&(of.topic.name.clone(), key.as_str().to_owned())));
+        Ok(())
+    }
+
+    async fn swept(&self, of: &Assigned) -> Result<(), SinkError> {
         self.step(TargetStep::Sweep, When::Before).await?;
-        self.state.lock().unwrap().swept(of, former);
+        self.state.lock().unwrap().swept(of);
         self.step(TargetStep::Sweep, When::After).await
     }
 
@@ -389,6 +419,7 @@ impl Target {
         let refused: Vec<Rejected> = batch
             .parts
             .iter()
+            .filter(|part| !state.has_written(part))
             .flat_map(|part| part.deliveries.iter().map(move |delivery| (part, delivery)))
             .filter(|(_, delivery)| delivery.payload.is_some() && state.refuses.contains(delivery.key.as_str()))
             .map(|(part, delivery)| Rejected {

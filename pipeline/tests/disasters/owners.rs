@@ -307,8 +307,11 @@ impl Sink for Slow {
     ) -> Result<Option<Vec<Held>>, SinkError> {
         self.target.held(of, after, limit).await
     }
-    async fn swept(&self, of: &Assigned, former: &[schemas::Key]) -> Result<(), SinkError> {
-        self.target.swept(of, former).await
+    async fn outdate(&self, of: &Assigned, keys: &[schemas::Key]) -> Result<(), SinkError> {
+        self.target.outdate(of, keys).await
+    }
+    async fn swept(&self, of: &Assigned) -> Result<(), SinkError> {
+        self.target.swept(of).await
     }
     async fn revoked(&self, _: &[pipeline::log::TopicPartition]) -> Result<(), SinkError> {
         Ok(())

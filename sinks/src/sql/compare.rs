@@ -76,7 +76,7 @@ impl Inspect for SqlSink {
         let Some(place) = self.tables.of_topic(&topic.name) else { return Ok(Vec::new()) };
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let mut tx = self.database.begin_reading().await.map_err(|failure| self.stop(failure))?;
-        let rows = tx.held(&self.tables.0[place], after.map(Key::as_str), limit, false).await;
+        let rows = tx.held(&self.tables.0[place], after.map(Key::as_str), limit).await;
         let mut rows = rows.map_err(|failure| self.stop(failure))?;
         tx.rollback().await.map_err(|failure| self.stop(failure))?;
         // The parked change of a key comes before its row.

@@ -99,3 +99,36 @@ pub(super) async fn alike(
     }
     Ok((found, faults))
 }
+
+/// [Outdates](Transaction::outdate) rows. One that the database lets nobody touch as it is (it breaks a rule that came
+/// later, a trigger refuses) keeps its version, which is told: a person must mend it.
+pub(super) async fn outdate(tx: &mut dyn Transaction, table: &Table, keys: &[&str]) -> Result<(), Failure> {
+    let mut untouchable = 0;
+    let mut parts = vec![keys];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        tx.savepoint().await?;
+        match tx.outdate(table, part).await {
+            Ok(()) => tx.release().await?,
+            Err(Failure::Data(_)) => {
+                tx.rollback_to().await?;
+                let (left, right) = part.split_at(part.len() / 2);
+                match left {
+                    [] => untouchable += 1,
+                    _ => parts.extend([right, left]),
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if untouchable > 0 {
+        tracing::warn!(
+            table = table.name,
+            rows = untouchable,
+            "rows of a former life can't be touched: they keep their versions"
+        );
+    }
+    Ok(())
+}

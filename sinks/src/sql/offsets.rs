@@ -20,10 +20,10 @@ pub(super) enum Claim {
 pub(super) async fn claim_all(tx: &mut dyn Transaction, parts: &[Part]) -> Result<Vec<Claim>, Failure> {
     let steps: Vec<Step> = parts.iter().map(step).collect();
     let moved = tx.advance(&steps).await?;
-    let mut claims = Vec::with_capacity(parts.len());
-    for (part, step) in parts.iter().zip(steps) {
+    let mut claims = Vec::with_capacity(steps.len());
+    for step in steps {
         let is_moved = moved.contains(&step.at);
-        claims.push(if is_moved { Claim::Ours } else { look_at(tx, part, step).await? });
+        claims.push(if is_moved { Claim::Ours } else { look_at(tx, step).await? });
     }
     Ok(claims)
 }
@@ -36,7 +36,7 @@ fn step(part: &Part) -> Step {
 }
 
 /// What it means that the offset didn't stand where it was expected.
-async fn look_at(tx: &mut dyn Transaction, part: &Part, step: Step) -> Result<Claim, Failure> {
+async fn look_at(tx: &mut dyn Transaction, step: Step) -> Result<Claim, Failure> {
     let Step { at, to, .. } = step;
     let fenced = || Failure::Stop(SinkError::Fenced { at: at.clone() });
     let row = tx.offset(&at).await?.ok_or_else(fenced)?;
@@ -49,7 +49,7 @@ async fn look_at(tx: &mut dyn Transaction, part: &Part, step: Step) -> Result<Cl
     }
     let never_written = row.incarnation.is_empty();
     // The topic was made anew, or was out of sight for too long: what was stored counts for nothing.
-    let begins_a_sweep = to.sweeping && (!same_life || part.expected == Offset::START);
+    let begins_a_sweep = to.sweeping && (!same_life || row.next < 0);
     if never_written || begins_a_sweep {
         tx.place(&at, &to).await?;
         tx.forget_life(&at).await?;

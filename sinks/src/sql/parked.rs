@@ -9,6 +9,7 @@ use pipeline::sink::{Batch, Delivery};
 
 use super::decode::{Arrival, Decoder};
 use super::failure::Failure;
+use super::isolate::outdate;
 use super::table::Tables;
 use super::transaction::{Database, Item, Mine, Parked, Transaction, Which};
 use super::write::{Fate, Fates};
@@ -95,7 +96,7 @@ pub(super) async fn keep(tx: &mut dyn Transaction, waiting: &Waiting, fates: &Fa
     Ok(settled)
 }
 
-/// Parks what must wait of a batch. In a sweep, it shall be newer than the row that is there for as long as it waits.
+/// Parks what must wait of a batch. In a sweep, the row that is there gives way to it and to whatever comes later.
 pub(super) async fn park(
     tx: &mut dyn Transaction,
     tables: &Tables,
@@ -124,7 +125,7 @@ pub(super) async fn park(
         let of_part = |row: &&Parked| row.topic == part.of.topic.name && row.partition == part.of.partition;
         let keys: Vec<&str> = rows.iter().filter(of_part).map(|row| row.key.as_str()).collect();
         if let Some(place) = tables.of_topic(&part.of.topic.name).filter(|_| !keys.is_empty()) {
-            tx.outdate(&tables.0[place], &keys).await?;
+            outdate(tx, &tables.0[place], &keys).await?;
         }
     }
     tx.park(&rows).await

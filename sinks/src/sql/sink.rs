@@ -15,7 +15,7 @@ use schemas::Key;
 use super::SqlSink;
 use super::decode::{Arrival, unusable_key};
 use super::failure::Failure;
-use super::isolate::Care;
+use super::isolate::{Care, outdate};
 use super::offsets::{self, Claim};
 use super::parked;
 use super::transaction::{Mine, OffsetRow, Pending, Transaction, Which};
@@ -111,7 +111,7 @@ impl Sink for SqlSink {
         let mut last = after.map(|key| key.as_str().to_owned());
         let mut tx = self.begin().await?;
         loop {
-            let rows = tx.held(table, last.as_deref(), chunk, true).await.map_err(|failure| self.stop(failure))?;
+            let rows = tx.held(table, last.as_deref(), chunk).await.map_err(|failure| self.stop(failure))?;
             let at_end = rows.len() < chunk as usize;
             for row in rows {
                 // The parked change of a key comes before its row.
@@ -134,10 +134,20 @@ impl Sink for SqlSink {
         Some(self)
     }
 
-    async fn swept(&self, of: &Assigned, former: &[Key]) -> Result<(), SinkError> {
+    async fn outdate(&self, of: &Assigned, keys: &[Key]) -> Result<(), SinkError> {
+        self.prepare().await?;
+        let Some(place) = self.tables.of_topic(&of.topic.name) else { return Ok(()) };
+        let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
+        let mut tx = self.begin().await?;
+        mine(&mut *tx, of).await.map_err(|failure| self.stop(failure))?;
+        outdate(&mut *tx, &self.tables.0[place], &keys).await.map_err(|failure| self.stop(failure))?;
+        tx.commit().await.map_err(|failure| self.stop(failure))
+    }
+
+    async fn swept(&self, of: &Assigned) -> Result<(), SinkError> {
         self.prepare().await?;
         let mut tx = self.begin().await?;
-        self.swept_in(&mut *tx, of, former).await.map_err(|failure| self.stop(failure))?;
+        swept(&mut *tx, of).await.map_err(|failure| self.stop(failure))?;
         tx.commit().await.map_err(|failure| self.stop(failure))
     }
 
@@ -246,26 +256,6 @@ impl SqlSink {
         Ok(account(batch, &fates, settled))
     }
 
-    async fn swept_in(&self, tx: &mut dyn Transaction, of: &Assigned, former: &[Key]) -> Result<(), Failure> {
-        let at = of.at();
-        let mine = tx.offset(&at).await?.filter(|row| row.epoch == of.epoch.0);
-        let Some(row) = mine else { return Err(Failure::Stop(SinkError::Fenced { at })) };
-        // A partition without records, of which the target held nothing: no batch has begun its new life here.
-        let begins = row.incarnation != of.incarnation.0;
-        let next = if begins { 0 } else { row.next };
-        let swept = OffsetRow { incarnation: of.incarnation.0.clone(), next, sweeping: false, ..row };
-        tx.place(&at, &swept).await?;
-        if begins {
-            tx.forget_life(&at).await?;
-        }
-        let Some(place) = self.tables.of_topic(&of.topic.name) else { return Ok(()) };
-        for keys in former.chunks(HELD_AT_ONCE as usize) {
-            let keys: Vec<&str> = keys.iter().map(Key::as_str).collect();
-            tx.outdate(&self.tables.0[place], &keys).await?;
-        }
-        Ok(())
-    }
-
     async fn retry_in(&self, tx: &mut dyn Transaction, mine: &[Mine]) -> Result<Unparked, Failure> {
         let retries = self.retries.fetch_add(1, Ordering::Relaxed);
         if retries.is_multiple_of(RETRIES_PER_PURGE) {
@@ -283,6 +273,22 @@ impl SqlSink {
         let waiting = all.saturating_sub(held_by_others);
         Ok(Unparked { tried, settled, waiting, held_by_others, expired })
     }
+}
+
+/// What is kept of a partition that is still ours.
+async fn mine(tx: &mut dyn Transaction, of: &Assigned) -> Result<OffsetRow, Failure> {
+    let row = tx.offset(&of.at()).await?.filter(|row| row.epoch == of.epoch.0);
+    row.ok_or_else(|| Failure::Stop(SinkError::Fenced { at: of.at() }))
+}
+
+async fn swept(tx: &mut dyn Transaction, of: &Assigned) -> Result<(), Failure> {
+    let row = mine(tx, of).await?;
+    // A partition without records, of which the target held nothing: no batch has begun its sweep here.
+    let begins = row.incarnation != of.incarnation.0 || row.next < 0;
+    let next = if begins { 0 } else { row.next };
+    let swept = OffsetRow { incarnation: of.incarnation.0.clone(), next, sweeping: false, ..row };
+    tx.place(&of.at(), &swept).await?;
+    if begins { tx.forget_life(&of.at()).await } else { Ok(()) }
 }
 
 fn account(batch: &Batch, fates: &Fates, settled: u64) -> Done {

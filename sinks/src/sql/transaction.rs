@@ -91,7 +91,7 @@ pub(super) struct State {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HeldRow {
-    /// `None`: adopted and never written.
+    /// `None`: adopted and never written, or outdated.
     pub(super) version: Option<i64>,
     pub(super) hash: Option<String>,
 }
@@ -114,6 +114,7 @@ impl State {
 pub(super) struct OffsetRow {
     /// Empty until the first batch.
     pub(super) incarnation: String,
+    /// Below 0: a sweep begins again.
     pub(super) next: i64,
     pub(super) epoch: i64,
     pub(super) at_ms: i64,
@@ -194,7 +195,8 @@ pub(super) trait Database: Send + Sync {
 /// An open transaction. Dropped without [`commit`](Self::commit), it never happened.
 #[async_trait]
 pub(super) trait Transaction: Send {
-    /// Takes a partition over: the epoch is mine unless a later one stands there. Answers what is there now.
+    /// Takes a partition over: the epoch is mine unless a later one stands there. Answers what is there now: of a sweep that
+    /// wasn't finished, [nothing](OffsetRow::next).
     async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure>;
     /// Moves the offsets that nothing else has moved, and answers which these are.
     async fn advance(&mut self, steps: &[Step]) -> Result<HashSet<TopicPartition>, Failure>;
@@ -216,7 +218,7 @@ pub(super) trait Transaction: Send {
     async fn contested(&mut self, table: &Table, rows: &[&Pending]) -> Result<BTreeMap<usize, Fault>, Failure>;
     /// Deletes or upserts all rows, or fails. Rows are sorted by key.
     async fn run(&mut self, operation: Operation, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
-    /// What is there of these keys is of a former life of the topic: every version is newer from now on.
+    /// Takes the versions of the rows of these keys: every version is newer from now on.
     async fn outdate(&mut self, table: &Table, keys: &[&str]) -> Result<(), Failure>;
     /// Empties the [contested](Table::contested) columns of these rows, which are there.
     async fn vacate(&mut self, table: &Table, rows: &[&Pending]) -> Result<(), Failure>;
@@ -224,7 +226,8 @@ pub(super) trait Transaction: Send {
     async fn explain(&mut self, table: &Table, row: &Pending, fault: Fault) -> Result<Fault, Failure>;
 
     async fn remember_deleted(&mut self, topic: &str, gone: &[(&str, u32, i64)]) -> Result<(), Failure>;
-    /// Forgets what was deleted in another life of the partition: its versions don't compare with this one's.
+    /// Forgets what was deleted in another life of the partition, and what waits since then: versions of two lives don't
+    /// compare, and everything is read again.
     async fn forget_life(&mut self, at: &TopicPartition) -> Result<(), Failure>;
     async fn forget_deleted(&mut self, topic: &str, keys: &[&str]) -> Result<(), Failure>;
     async fn purge_deleted(&mut self, older_than_ms: i64) -> Result<(), Failure>;
@@ -240,15 +243,9 @@ pub(super) trait Transaction: Send {
     /// Rows that have waited longer than this, or are hopeless; but not those that wait for others' rows to go.
     async fn expired(&mut self, mine: &[Mine], older_than_ms: i64, limit: u32) -> Result<Vec<Parked>, Failure>;
 
-    /// Keys after `after` (from the first one without), in the order of their bytes: rows and parked rows, and with `marked`
-    /// rows that are marked as deleted. A key may come twice, parked first.
-    async fn held(
-        &mut self,
-        table: &Table,
-        after: Option<&str>,
-        limit: u32,
-        marked: bool,
-    ) -> Result<Vec<Held>, Failure>;
+    /// Keys after `after` (from the first one without), in the order of their bytes: rows, those that are marked as
+    /// deleted among them, and parked rows. A key may come twice, parked first.
+    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure>;
 
     /// What is different in the rows of these keys; those that aren't there, or are as they should be, are left out.
     async fn contents(&mut self, table: &Table, rows: &[Expected<'_>]) -> Result<BTreeMap<String, Contents>, Failure>;

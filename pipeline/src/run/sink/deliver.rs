@@ -52,11 +52,12 @@ impl Loop<'_> {
         Ok(true)
     }
 
-    /// The topic holds these keys, also those that the target won't take: a sweep deletes none of them.
+    /// The topic has told of these keys, also those that the target won't take: what becomes of them isn't the sweep's to
+    /// decide.
     fn note_seen(&mut self, batch: &Batch, unusable: &[Unusable]) {
         for part in &batch.parts {
             if let Some(sweep) = self.places.get_mut(&part.of.at()).and_then(|place| place.sweep.as_mut()) {
-                sweep.seen(part.deliveries.iter().filter(|d| d.payload.is_some()).map(|d| &d.key));
+                sweep.seen(part.deliveries.iter().map(|delivery| &delivery.key));
             }
         }
         for unusable in unusable {
@@ -258,9 +259,9 @@ impl Loop<'_> {
             Err(SinkError::Unavailable { .. } | SinkError::Contended { .. }) => return Ok((0, 0)),
             Err(error) => return Err(error.into()),
         };
-        // In a sweep, a row of a former life waits beside those of this one; the sweep tells which.
-        let is_told = |row: &Rejected| self.places.get(&row.at).is_some_and(|place| place.sweep.is_none());
-        let expired: Vec<_> = tried.expired.into_iter().filter(|(row, _)| is_told(row)).collect();
+        // Before a sweep has begun in the target, rows of a former life wait there: letters would give them this one's name.
+        let is_of_this_life = |row: &Rejected| self.places.get(&row.at).is_some_and(|place| place.sweep.is_none());
+        let expired: Vec<_> = tried.expired.into_iter().filter(|(row, _)| is_of_this_life(row)).collect();
         if !expired.is_empty() {
             let letters: Vec<Letter> = expired
                 .iter()

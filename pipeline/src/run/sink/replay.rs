@@ -62,8 +62,8 @@ impl Loop<'_> {
         }
         if letter.life.is_some_and(|life| life != place.of.incarnation) {
             if self.runtime.state.incarnations.present(&at).await? != place.of.incarnation {
-                // Ours is the life that is over: whoever has the partition now knows better.
-                return Ok(None);
+                // Ours is over. Whoever has the partition next, and be it us again, finds out.
+                return Err(SinkError::Fenced { at }.into());
             }
             let state = LetterState::Superseded;
             self.runtime.letters.settle(id, state).await?;

@@ -21,7 +21,7 @@ pub(super) struct Sweep {
     until: Offset,
     /// 16 bytes a key; gone with the sweep.
     seen: HashSet<u128>,
-    /// Keys that the target wouldn't take: what it has of them is what it had before.
+    /// Keys whose latest records the target wouldn't take: what it has of them may be older than this life.
     refused: BTreeSet<Key>,
 }
 
@@ -41,7 +41,7 @@ impl Sweep {
         self.refused.extend(keys.cloned());
     }
 
-    /// The target took these.
+    /// The target has these, or they wait in it.
     pub fn delivered<'k>(&mut self, keys: impl Iterator<Item = &'k Key>) {
         if !self.refused.is_empty() {
             for key in keys {
@@ -49,17 +49,6 @@ impl Sweep {
             }
         }
     }
-}
-
-/// What a target holds, beside the topic.
-#[derive(Default)]
-struct Compared {
-    /// Rows that the topic doesn't have.
-    gone: Vec<Held>,
-    /// Rows, all told.
-    held: u64,
-    /// Rows that the topic doesn't have, and that are marked as deleted already.
-    marked: Vec<Key>,
 }
 
 fn hash(key: &Key) -> u128 {
@@ -76,7 +65,7 @@ impl Loop<'_> {
             .map(|(at, _)| at.clone())
             .collect();
         for at in ready {
-            let Compared { gone, held, marked } = self.not_in_topic(&at).await?;
+            let (gone, held) = self.not_in_topic(&at).await?;
             let percent = u64::from(self.task.limits.sweep_percent);
             if gone.len() as u64 * 100 > held * percent {
                 return Err(RunError::Refused {
@@ -91,39 +80,46 @@ impl Loop<'_> {
                 return Ok(());
             }
             if let Some(place) = self.places.get_mut(&at) {
-                let refused = place.sweep.iter().flat_map(|sweep| &sweep.refused).cloned();
-                let former: Vec<Key> = refused.chain(marked).collect();
-                self.task.sink.swept(&place.of, &former).await?;
+                let refused: Vec<Key> = place.sweep.iter().flat_map(|sweep| &sweep.refused).cloned().collect();
+                if !refused.is_empty() {
+                    self.task.sink.outdate(&place.of, &refused).await?;
+                }
+                self.task.sink.swept(&place.of).await?;
                 place.sweep = None;
             }
         }
         Ok(())
     }
 
-    async fn not_in_topic(&self, at: &TopicPartition) -> Result<Compared, RunError> {
-        let mut compared = Compared::default();
-        let Some(place) = self.places.get(at) else { return Ok(compared) };
-        let Some(sweep) = &place.sweep else { return Ok(compared) };
+    /// The rows that the topic doesn't have, and how many rows there are. What is marked as deleted already may come back.
+    async fn not_in_topic(&self, at: &TopicPartition) -> Result<(Vec<Held>, u64), RunError> {
+        let (mut gone, mut held) = (Vec::new(), 0);
+        let Some(place) = self.places.get(at) else { return Ok((gone, held)) };
+        let Some(sweep) = &place.sweep else { return Ok((gone, held)) };
         let partitions = u32::try_from(self.runtime.log.ends(&at.topic).await?.len()).unwrap_or(u32::MAX);
         let group_fields = place.of.topic.entity().map_or(1, |entity| entity.group_fields);
         let mut after: Option<Key> = None;
         while let Some(page) = self.task.sink.held(&place.of, after.as_ref(), AT_ONCE).await? {
             let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
+            let mut marked = Vec::new();
             for row in page {
                 // A target lists an entity's rows whole; other partitions are others' to sweep.
                 let ours = schemas::partition_of(row.key.prefix(group_fields).as_bytes(), partitions) == at.partition;
-                compared.held += u64::from(ours && !row.gone);
+                held += u64::from(ours && !row.gone);
                 if !ours || sweep.seen.contains(&hash(&row.key)) {
                     continue;
                 }
                 match row.gone {
-                    true => compared.marked.push(row.key),
-                    false => compared.gone.push(row),
+                    true => marked.push(row.key),
+                    false => gone.push(row),
                 }
             }
+            if !marked.is_empty() {
+                self.task.sink.outdate(&place.of, &marked).await?;
+            }
         }
-        Ok(compared)
+        Ok((gone, held))
     }
 
     async fn delete(

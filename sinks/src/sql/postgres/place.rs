@@ -101,11 +101,15 @@ impl Place<'_> {
         if self.is_beside() {
             let entries = self.entries();
             return format!(
-                "update muster.rows o set version = 0 where {entries} and o.key = any($1) and o.version > 0"
+                "update muster.rows o set version = null where {entries} and o.key = any($1) and o.version is not null"
             );
         }
         let version = quoted(MUSTER_VERSION);
-        format!("update {} t set {version} = 0 where {} and t.{version} > 0", self.name(), self.has_key_in("$1"))
+        format!(
+            "update {} t set {version} = null where {} and t.{version} is not null",
+            self.name(),
+            self.has_key_in("$1")
+        )
     }
 
     /// That an entry `o` of `muster.rows` is one of this table's.

@@ -95,7 +95,8 @@ fn offset_row(row: &PgRow) -> Result<OffsetRow, sqlx::Error> {
 impl Transaction for Open {
     async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure> {
         let sql = "insert into muster.offsets as o values ($1, $2, $3, '', 0, $4, now(), false)
-            on conflict (component, topic, partition) do update set epoch = excluded.epoch
+            on conflict (component, topic, partition) do update set epoch = excluded.epoch,
+                next = case when o.sweeping then -1 else o.next end
             where excluded.epoch > o.epoch";
         let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32).bind(epoch);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
@@ -236,9 +237,6 @@ impl Transaction for Open {
     }
 
     async fn outdate(&mut self, table: &Table, keys: &[&str]) -> Result<(), Failure> {
-        if keys.is_empty() {
-            return Ok(());
-        }
         let sql = place(&self.component, &self.schema, &self.known, table).outdate_sql();
         let statement = sqlx::query(AssertSqlSafe(sql)).bind(keys);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
@@ -296,9 +294,13 @@ impl Transaction for Open {
     }
 
     async fn forget_life(&mut self, at: &TopicPartition) -> Result<(), Failure> {
-        let sql = "delete from muster.deleted where component = $1 and topic = $2 and partition = $3";
-        let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32);
-        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        for sql in [
+            "delete from muster.deleted where component = $1 and topic = $2 and partition = $3",
+            "delete from muster.parked where component = $1 and topic = $2 and partition = $3",
+        ] {
+            let statement = sqlx::query(sql).bind(&*self.component).bind(&*at.topic).bind(at.partition as i32);
+            statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        }
         Ok(())
     }
 
@@ -349,19 +351,12 @@ impl Transaction for Open {
         rows.map_err(|error| self.wrong(error))
     }
 
-    async fn held(
-        &mut self,
-        table: &Table,
-        after: Option<&str>,
-        limit: u32,
-        marked: bool,
-    ) -> Result<Vec<Held>, Failure> {
+    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
         let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
-        let which = if marked { String::new() } else { format!("and {hash} is distinct from '{GONE}'") };
         let sql = format!(
             "(select {key} as key, coalesce({version}, 0) as version, {hash} as hash, 1 as place from {from}
-                where {key} {behind} $1 {which} order by {key} limit $2)
+                where {key} {behind} $1 order by {key} limit $2)
             union all
             (select key, version, hash, 0 from muster.parked
                 where component = $3 and topic = $4 and key {behind} $1 and body is not null order by key limit $2)

@@ -67,12 +67,12 @@ impl Place<'_> {
         if self.is_beside() {
             let entries = self.entries();
             return format!(
-                "update muster_rows as o set version = 0 where {entries} and o.key in {listed} and o.version > 0"
+                "update muster_rows as o set version = null where {entries} and o.key in {listed} and o.version is not null"
             );
         }
         let version = quoted(MUSTER_VERSION);
         let ours = self.has_key_in(listed);
-        format!("update {} as t set {version} = 0 where {ours} and t.{version} > 0", self.name())
+        format!("update {} as t set {version} = null where {ours} and t.{version} is not null", self.name())
     }
 
     /// A column of `t` as rows are recognised by it.

@@ -114,7 +114,8 @@ const NOW: &str = "cast(unixepoch('subsec') * 1000 as integer)";
 impl Transaction for Open {
     async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure> {
         let sql = "insert into muster_offsets values (?1, ?2, ?3, '', 0, ?4, 0, false)
-            on conflict do update set epoch = excluded.epoch where excluded.epoch > muster_offsets.epoch";
+            on conflict do update set epoch = excluded.epoch, next = case when sweeping then -1 else next end
+            where excluded.epoch > muster_offsets.epoch";
         let statement =
             sqlx::query(sql).bind(self.component()).bind(at.topic.to_string()).bind(at.partition).bind(epoch);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
@@ -273,9 +274,13 @@ impl Transaction for Open {
     }
 
     async fn forget_life(&mut self, at: &TopicPartition) -> Result<(), Failure> {
-        let sql = "delete from muster_deleted where component = ?1 and topic = ?2 and partition = ?3";
-        let statement = sqlx::query(sql).bind(self.component()).bind(at.topic.to_string()).bind(at.partition);
-        statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        for sql in [
+            "delete from muster_deleted where component = ?1 and topic = ?2 and partition = ?3",
+            "delete from muster_parked where component = ?1 and topic = ?2 and partition = ?3",
+        ] {
+            let statement = sqlx::query(sql).bind(self.component()).bind(at.topic.to_string()).bind(at.partition);
+            statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
+        }
         Ok(())
     }
 
@@ -373,20 +378,13 @@ impl Transaction for Open {
         self.fetch_parked(mine, &rest, &[older_than_ms, i64::from(limit)]).await
     }
 
-    async fn held(
-        &mut self,
-        table: &Table,
-        after: Option<&str>,
-        limit: u32,
-        marked: bool,
-    ) -> Result<Vec<Held>, Failure> {
+    async fn held(&mut self, table: &Table, after: Option<&str>, limit: u32) -> Result<Vec<Held>, Failure> {
         let Ours { from, key, version, hash } = self.ours(table);
         let behind = if after.is_some() { ">" } else { ">=" };
-        let which = if marked { String::new() } else { format!("and {hash} is not '{GONE}'") };
         let sql = format!(
             "select key, version, hash from (
                 select * from (select {key} as key, coalesce({version}, 0) as version, {hash} as hash, 1 as place from {from}
-                    where {key} {behind} ?1 {which} order by {key} limit ?2)
+                    where {key} {behind} ?1 order by {key} limit ?2)
                 union all
                 select * from (select key, version, hash, 0 from muster_parked
                     where component = ?3 and topic = ?4 and key {behind} ?1 and body is not null order by key limit ?2)
