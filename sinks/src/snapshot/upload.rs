@@ -1,5 +1,6 @@
 //! Streams what a thread writes into an object of the store: bounded buffers, and the digest on the way.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +42,12 @@ impl Uploads {
         Self { store: store.clone(), handle: handle.clone(), trouble: Arc::default(), stored }
     }
 
+    /// Begins an object of which a scratch file is written, too.
+    pub fn begin_with_copy(&self, path: &str, copy: &std::path::Path) -> Result<Upload, SnapshotError> {
+        let copy = File::create(copy).map_err(|source| SnapshotError::Scratch { source })?;
+        Ok(Upload { copy: Some(copy), ..self.begin(path)? })
+    }
+
     /// Begins an object. It isn't there before [`Upload::finish`].
     pub fn begin(&self, path: &str) -> Result<Upload, SnapshotError> {
         let location = self.store.path(path)?;
@@ -72,6 +79,7 @@ impl Uploads {
             sent: 0,
             bytes: 0,
             digest: Sha256::new(),
+            copy: None,
         })
     }
 
@@ -141,6 +149,8 @@ pub(super) struct Upload {
     sent: usize,
     bytes: u64,
     digest: Sha256,
+    /// Where the same bytes go.
+    copy: Option<File>,
 }
 
 impl Upload {
@@ -154,15 +164,20 @@ impl Upload {
         Ok(Object { form, coding, path: self.path, bytes: self.bytes, sha256, items })
     }
 
-    fn end_block(&mut self) {
-        if !self.block.is_empty() {
-            self.digest.update(&self.block);
-            self.blocks.push(std::mem::take(&mut self.block).into());
+    fn end_block(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
         }
+        self.digest.update(&self.block);
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(&self.block)?;
+        }
+        self.blocks.push(std::mem::take(&mut self.block).into());
+        Ok(())
     }
 
     fn send(&mut self, is_last: bool) -> io::Result<()> {
-        self.end_block();
+        self.end_block()?;
         let bytes: PutPayload = std::mem::take(&mut self.blocks).into_iter().collect();
         self.waiting = 0;
         self.sent += 1;
@@ -189,7 +204,7 @@ impl Write for Upload {
         if self.waiting == size {
             self.send(false)?;
         } else if self.block.len() == BLOCK {
-            self.end_block();
+            self.end_block()?;
         }
         Ok(taken)
     }
