@@ -92,7 +92,7 @@ impl Coder {
     }
 }
 
-/// How far back zstd looks, as a power of two: many lists are written at a time, and a slow reader whose answer is decompressed
+/// How far back zstd looks, as a power of two: some lists are written at a time, and a slow reader whose answer is decompressed
 /// takes up as much. Records of one list resemble each other, so more of them hardly helps.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 20;
 
@@ -103,20 +103,6 @@ fn zstd_encoder(level: i32) -> io::Result<Encoder<'static, Vec<u8>>> {
         encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
     }
     Ok(encoder)
-}
-
-/// About what zstd takes for one list at this level, in bytes: the window, and the tables in which it looks things up.
-pub fn zstd_memory(level: u32) -> u64 {
-    let mebibytes = match level {
-        0..=2 => 2,
-        3..=4 => 4,
-        5..=8 => 9,
-        9 => 16,
-        10..=11 => 22,
-        12..=18 => 66,
-        _ => 83,
-    };
-    mebibytes << 20
 }
 
 /// Compresses all of it. A flush is complete when the compressor leaves room in the buffer, a stream when it says so.
@@ -152,6 +138,20 @@ mod tests {
     use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective};
 
     use super::*;
+
+    /// What is said of it (docs/snapshots.md): the window, and the tables in which zstd looks things up, in bytes.
+    fn zstd_memory(level: u32) -> u64 {
+        let mebibytes = match level {
+            0..=2 => 2,
+            3..=4 => 4,
+            5..=8 => 9,
+            9 => 16,
+            10..=11 => 22,
+            12..=18 => 66,
+            _ => 83,
+        };
+        mebibytes << 20
+    }
 
     /// Without the bound on the window, level 19 takes some 90 MiB for each list.
     #[test]

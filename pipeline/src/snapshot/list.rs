@@ -27,7 +27,7 @@ pub(super) const TAIL: &[u8] = b"\n]\n";
 /// What stands between two records.
 pub const BETWEEN: &[u8] = b",\n";
 
-/// So much is compressed at once.
+/// So much is compressed at once, at least.
 const CHUNK: usize = 64 * 1024;
 
 /// Writes one list. It isn't complete before [`Self::finish`].
@@ -65,8 +65,7 @@ impl<W: Write> ListWriter<W> {
         coder.part(HEAD, &mut out)?;
         coder.end_piece(&mut out)?;
         let start = out.bytes;
-        let pending = Vec::with_capacity(2 * CHUNK);
-        Ok(Self { out, coding, coder, crc: Hasher::new(), start, pending, plain_bytes: 0, records: 0 })
+        Ok(Self { out, coding, coder, crc: Hasher::new(), start, pending: Vec::new(), plain_bytes: 0, records: 0 })
     }
 
     /// Adds a record: one JSON value on one line.
@@ -82,22 +81,33 @@ impl<W: Write> ListWriter<W> {
         if self.records > 0 {
             self.pending.extend_from_slice(BETWEEN);
         }
-        self.pending.extend_from_slice(items);
         self.records += records;
-        if self.pending.len() >= CHUNK { self.compress() } else { Ok(()) }
+        // What is large needn't be gathered.
+        if items.len() >= CHUNK {
+            self.compress_pending()?;
+            return self.compress(items);
+        }
+        self.pending.extend_from_slice(items);
+        if self.pending.len() >= CHUNK { self.compress_pending() } else { Ok(()) }
     }
 
-    fn compress(&mut self) -> io::Result<()> {
-        self.crc.update(&self.pending);
-        self.plain_bytes += self.pending.len() as u64;
-        self.coder.part(&self.pending, &mut self.out)?;
+    fn compress_pending(&mut self) -> io::Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        self.compress(&pending)?;
+        self.pending = pending;
         self.pending.clear();
         Ok(())
     }
 
+    fn compress(&mut self, plain: &[u8]) -> io::Result<()> {
+        self.crc.update(plain);
+        self.plain_bytes += plain.len() as u64;
+        self.coder.part(plain, &mut self.out)
+    }
+
     /// Ends the list, flushes the output and hands it back.
     pub fn finish(mut self) -> io::Result<(W, Listed)> {
-        self.compress()?;
+        self.compress_pending()?;
         self.coder.end_piece(&mut self.out)?;
         let end = self.out.bytes;
         self.coder.part(TAIL, &mut self.out)?;

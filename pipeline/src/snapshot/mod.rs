@@ -21,6 +21,5 @@ pub mod manifest;
 pub mod splice;
 mod store;
 
-pub use self::coder::zstd_memory;
 pub use self::manifest::{Coding, Dataset, Days, Earlier, Form, Generation, Items, Manifest, Object, Set, Window};
 pub use self::store::{Published, Store, StoreError, StoreSettings, failed};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use pipeline::config::{SecretRef, Section, kinds};
 use pipeline::schedule::Schedule;
-use pipeline::snapshot::{Coding, StoreSettings, zstd_memory};
+use pipeline::snapshot::{Coding, StoreSettings};
 
 use super::windows::DayRule;
 
@@ -114,24 +114,7 @@ impl DatasetSettings {
     }
 }
 
-/// More than this isn't begun with: lists of all windows are compressed at a time.
-const MOST_FOR_ZSTD: u64 = 2 << 30;
-
 impl SnapshotSettings {
-    fn check_memory(&self, section: &Section<'_>) {
-        let lists = u64::from(self.max_depth) + 1;
-        let memory = lists * zstd_memory(self.zstd_level);
-        if self.codings.contains(&Coding::Zstd) && memory > MOST_FOR_ZSTD {
-            let what = format!(
-                "{lists} lists at `zstd_level` {} take about {} MiB of memory while a snapshot is made",
-                self.zstd_level,
-                memory >> 20
-            );
-            let problem = section.own_place().problem(what);
-            section.report(problem.expected("a lower `zstd_level` or `max_depth`, or `codings` without zstd"));
-        }
-    }
-
     /// Reads the section; `None`: the store isn't right, which was reported.
     pub fn read(section: &Section<'_>) -> Option<Self> {
         let store = StoreSettings::read(section);
@@ -153,7 +136,7 @@ impl SnapshotSettings {
                 (name, settings)
             })
             .collect();
-        let settings = Self {
+        Some(Self {
             schedule: section.schedule(Tz::UTC),
             max_depth,
             days,
@@ -169,9 +152,7 @@ impl SnapshotSettings {
             sweep_percent: section.integer("sweep_percent", 0..=100).or(50),
             datasets,
             store: store?,
-        };
-        settings.check_memory(section);
-        Some(settings)
+        })
     }
 
     /// For these datasets, with the defaults.
@@ -284,7 +265,6 @@ mod tests {
             ("materialise = \"all\"\nmaterialise_depths = [1]", "materialise_depths"),
             ("max_depth = 5\nmaterialise_depths = [6]", "materialise_depths[0]"),
             ("calendar = \"Europe/Kiew\"", "calendar"),
-            ("codings = [\"zstd\"]\nzstd_level = 19\nmax_depth = 100", "about 8383 MiB"),
             ("datasets.employees.fields = [\"id\"]", "datasets.employees"),
             ("datasets.e = { topic = \"t\", offset_zone = { changed_at = \"Kyiv\" } }", "offset_zone.changed_at"),
         ];

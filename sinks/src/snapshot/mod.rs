@@ -8,7 +8,8 @@
 //! | `columns` | Avro to Arrow |
 //! | `merge`, `windows` | what holds now, when each row changed, and to which day that belongs |
 //! | `render` | Arrow to the JSON of the export |
-//! | `write`, `parquet`, `lists`, `upload` | files and objects |
+//! | `write`, `parts`, `several` | what is written while the rows pass by, and what afterwards |
+//! | `parquet`, `lists`, `upload` | files and objects |
 //! | `dataset`, `publish`, `lease`, `scratch` | one dataset of a generation; the generation; who makes it, and where |
 //! | `retention`, `verify` | what goes, and whether what is there is right |
 
@@ -22,11 +23,13 @@ mod lease;
 mod lists;
 mod merge;
 mod parquet;
+mod parts;
 mod publish;
 mod render;
 mod retention;
 mod runs;
 mod scratch;
+mod several;
 mod upload;
 pub mod verify;
 mod windows;

@@ -67,22 +67,20 @@ impl Renderer {
         Ok(Self { fields, nulls: settings.nulls })
     }
 
-    /// All rows as records of a list, one after the other; where each ends, without what is between it and the next.
-    pub fn render(&self, rows: &RecordBatch) -> Result<(Vec<u8>, Vec<usize>), SnapshotError> {
+    /// All rows as records of a list, one after the other.
+    pub fn render(&self, rows: &RecordBatch) -> Result<Vec<u8>, SnapshotError> {
         let mut columns = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
             columns.push((field.name.as_slice(), Cells::of(rows.column(field.column).as_ref(), field.style)?));
         }
         let mut out = Vec::with_capacity(rows.num_rows() * 400);
-        let mut ends = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             if row > 0 {
                 out.extend_from_slice(BETWEEN);
             }
             record(&columns, row, self.nulls, &mut out);
-            ends.push(out.len());
         }
-        Ok((out, ends))
+        Ok(out)
     }
 }
 

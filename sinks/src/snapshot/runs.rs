@@ -117,12 +117,11 @@ impl Sorter {
 
     /// All of them in the order of the keys.
     pub fn finish(mut self) -> io::Result<Sorted> {
-        let mut runs: Vec<Run> = Vec::new();
-        for path in self.levels.iter().flatten() {
-            runs.push(Run::open(path)?);
+        // What is held goes to a file, too: whoever takes the changes needs the memory for what is made of them.
+        if !self.held.is_empty() {
+            self.spill()?;
         }
-        self.held.sort_unstable_by(Change::order);
-        runs.push(Run::Memory(std::mem::take(&mut self.held).into_iter()));
+        let runs = self.levels.iter().flatten().map(|path| Run::open(path)).collect::<io::Result<Vec<_>>>()?;
         let mut sorted = Sorted::of(runs)?;
         sorted.superseded = self.superseded;
         Ok(sorted)

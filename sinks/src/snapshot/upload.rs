@@ -1,5 +1,6 @@
 //! Streams what a thread writes into an object of the store: bounded buffers, and the digest on the way.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use pipeline::snapshot::{Coding, Form, Items, Object, Store, StoreError, failed};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::SnapshotError;
 use super::base::hex;
@@ -19,7 +20,10 @@ const PART: usize = 5 << 20;
 
 /// Stores take 10,000 parts: whoever needs more than half of them gets larger ones.
 const MANY: usize = 5_000;
-const LARGE_PART: usize = 64 << 20;
+const LARGE_PART: usize = 32 << 20;
+
+/// What a part is gathered in: buffers of one size, for one that grows is copied again and again, and takes up to twice as much.
+const BLOCK: usize = 256 << 10;
 
 /// Where objects go, and what went wrong first.
 #[derive(Clone)]
@@ -38,10 +42,17 @@ impl Uploads {
         Self { store: store.clone(), handle: handle.clone(), trouble: Arc::default(), stored }
     }
 
+    /// Begins an object of which a scratch file is written, too.
+    pub fn begin_with_copy(&self, path: &str, copy: &std::path::Path) -> Result<Upload, SnapshotError> {
+        let copy = File::create(copy).map_err(|source| SnapshotError::Scratch { source })?;
+        Ok(Upload { copy: Some(copy), ..self.begin(path)? })
+    }
+
     /// Begins an object. It isn't there before [`Upload::finish`].
     pub fn begin(&self, path: &str) -> Result<Upload, SnapshotError> {
         let location = self.store.path(path)?;
         let (parts, given) = mpsc::channel(1);
+        let room = Arc::new(Semaphore::new(1));
         let (tell, done) = oneshot::channel();
         let (store, trouble) = (self.store.clone(), Arc::clone(&self.trouble));
         let what = path.to_owned();
@@ -58,12 +69,17 @@ impl Uploads {
         });
         Ok(Upload {
             path: path.to_owned(),
+            handle: self.handle.clone(),
             parts,
+            room,
             done,
-            waiting: Vec::with_capacity(1 << 16),
+            blocks: Vec::new(),
+            block: Vec::new(),
+            waiting: 0,
             sent: 0,
             bytes: 0,
             digest: Sha256::new(),
+            copy: None,
         })
     }
 
@@ -73,10 +89,12 @@ impl Uploads {
     }
 }
 
-enum Piece {
-    Part(Bytes),
-    /// The last one.
-    End(Bytes),
+/// A part on its way to the store.
+struct Piece {
+    bytes: PutPayload,
+    is_last: bool,
+    /// Until it is stored, the writer keeps back the next one.
+    _room: OwnedSemaphorePermit,
 }
 
 /// Stores what comes. When the writer goes without an end, nothing is stored.
@@ -87,68 +105,84 @@ async fn receive(
     step: &Stored,
 ) -> object_store::Result<()> {
     let mut upload: Option<Box<dyn MultipartUpload>> = None;
-    loop {
-        match (given.recv().await, &mut upload) {
-            (Some(Piece::End(bytes)), None) => {
-                return store.objects().put(location, PutPayload::from(bytes)).await.map(|_| ());
+    while let Some(Piece { bytes, is_last, _room }) = given.recv().await {
+        let open = match &mut upload {
+            None if is_last => return store.objects().put(location, bytes).await.map(|_| ()),
+            None => upload.insert(store.objects().put_multipart(location).await?),
+            Some(open) => open,
+        };
+        let ended = async {
+            if bytes.content_length() > 0 {
+                open.put_part(bytes).await?;
             }
-            (Some(piece), open) => {
-                let (bytes, is_last) = match piece {
-                    Piece::Part(bytes) => (bytes, false),
-                    Piece::End(bytes) => (bytes, true),
-                };
-                let open = match open {
-                    Some(open) => open,
-                    None => open.insert(store.objects().put_multipart(location).await?),
-                };
-                let ended = async {
-                    if !bytes.is_empty() {
-                        open.put_part(PutPayload::from(bytes)).await?;
-                    }
-                    if is_last { open.complete().await.map(|_| true) } else { Ok(false) }
-                };
-                let ended = ended.await;
-                step();
-                match ended {
-                    Ok(true) => return Ok(()),
-                    Ok(false) => {}
-                    Err(error) => {
-                        let _ = open.abort().await;
-                        return Err(error);
-                    }
-                }
+            if is_last { open.complete().await.map(|_| ()) } else { Ok(()) }
+        };
+        let ended = ended.await;
+        step();
+        match ended {
+            Ok(()) if is_last => return Ok(()),
+            Ok(()) => {}
+            Err(error) => {
+                let _ = open.abort().await;
+                return Err(error);
             }
-            (None, Some(open)) => {
-                open.abort().await?;
-                return Ok(());
-            }
-            (None, None) => return Ok(()),
         }
+    }
+    match upload {
+        Some(mut open) => open.abort().await,
+        None => Ok(()),
     }
 }
 
 /// An object that is being written, by a thread that may wait.
 pub(super) struct Upload {
     path: String,
+    handle: Handle,
     parts: mpsc::Sender<Piece>,
+    /// For one part on its way, beside the one that is gathered.
+    room: Arc<Semaphore>,
     done: oneshot::Receiver<bool>,
-    waiting: Vec<u8>,
+    /// The next part: full blocks, the one that isn't full, and how many bytes they have.
+    blocks: Vec<Bytes>,
+    block: Vec<u8>,
+    waiting: usize,
     sent: usize,
     bytes: u64,
     digest: Sha256,
+    /// Where the same bytes go.
+    copy: Option<File>,
 }
 
 impl Upload {
     /// Ends it: it is in the store when this answers.
     pub fn finish(mut self, form: Form, coding: Coding, items: Option<Items>) -> io::Result<Object> {
-        self.digest.update(&self.waiting);
-        let last = std::mem::take(&mut self.waiting);
-        self.parts.blocking_send(Piece::End(last.into())).map_err(|_| gone())?;
+        self.send(true)?;
         if !self.done.blocking_recv().unwrap_or(false) {
             return Err(gone());
         }
         let sha256 = hex(&self.digest.finalize());
         Ok(Object { form, coding, path: self.path, bytes: self.bytes, sha256, items })
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        self.digest.update(&self.block);
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(&self.block)?;
+        }
+        self.blocks.push(std::mem::take(&mut self.block).into());
+        Ok(())
+    }
+
+    fn send(&mut self, is_last: bool) -> io::Result<()> {
+        self.end_block()?;
+        let bytes: PutPayload = std::mem::take(&mut self.blocks).into_iter().collect();
+        self.waiting = 0;
+        self.sent += 1;
+        let room = self.handle.block_on(Arc::clone(&self.room).acquire_owned()).map_err(io::Error::other)?;
+        self.parts.blocking_send(Piece { bytes, is_last, _room: room }).map_err(|_| gone())
     }
 }
 
@@ -160,14 +194,17 @@ fn gone() -> io::Error {
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let size = if self.sent < MANY { PART } else { LARGE_PART };
-        let taken = bytes.len().min(size - self.waiting.len());
-        self.waiting.extend_from_slice(&bytes[..taken]);
+        if self.block.capacity() == 0 {
+            self.block.reserve_exact(BLOCK);
+        }
+        let taken = bytes.len().min(size - self.waiting).min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..taken]);
         self.bytes += taken as u64;
-        if self.waiting.len() == size {
-            self.digest.update(&self.waiting);
-            let part = std::mem::take(&mut self.waiting);
-            self.parts.blocking_send(Piece::Part(part.into())).map_err(|_| gone())?;
-            self.sent += 1;
+        self.waiting += taken;
+        if self.waiting == size {
+            self.send(false)?;
+        } else if self.block.len() == BLOCK {
+            self.end_block()?;
         }
         Ok(taken)
     }

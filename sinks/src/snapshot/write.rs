@@ -1,17 +1,18 @@
-//! Writes one dataset while its rows pass by once: the full files, the windows' parts, the deletions; then depths as copies of
-//! parts. Four threads: one merges and renders, two have the lists
-//! (JSON, which takes longest), one the tables (Parquet).
+//! Writes one dataset while its rows pass by once: the full files, the deletions, and the rows of each window into a scratch file;
+//! then the windows' parts, and depths as copies of parts. Four threads have the rows: one merges and renders, one each has the full lists
+//! (JSON), the full table (Parquet), and the rows that wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field as Column, Schema as Columns, SchemaRef};
 use chrono::{DateTime, Utc};
 use parquet::arrow::ArrowWriter;
-use pipeline::snapshot::list::ListWriter;
+use parquet::errors::ParquetError;
 use pipeline::snapshot::{Coding, Form, Object, Set, Window};
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
@@ -19,15 +20,14 @@ use tokio_util::sync::CancellationToken;
 use super::SnapshotError;
 use super::columns::{KEY, VERSION, moment};
 use super::config::SnapshotSettings;
-use super::lists::{FullLists, Names, PartLists, scratch_error, store_file, store_joined};
+use super::lists::{Lists, Names, scratch_error, store_joined};
 use super::merge::{DELETED_AT, Deletion, Merge, Tally};
-use super::parquet::{Tables, join, writer};
+use super::parquet::{join, writer};
+use super::parts::{self, Waiting};
 use super::render::{Renderer, text};
+use super::several::{joined, several};
 use super::upload::{Upload, Uploads};
 use super::windows::window_of;
-
-/// Depths that are joined at once, each with an upload's buffers.
-const JOINED_AT_ONCE: usize = 2;
 
 /// Everything that a pass needs beside the rows.
 pub(super) struct Pass<'a> {
@@ -60,7 +60,6 @@ pub(super) struct Written {
 struct Batch {
     rows: RecordBatch,
     json: Vec<u8>,
-    ends: Vec<usize>,
     windows: Vec<Option<usize>>,
 }
 
@@ -99,72 +98,60 @@ impl Pass<'_> {
     /// Writes it all. Called from a thread that may wait.
     pub fn run(&self, mut merge: Merge) -> Result<Written, SnapshotError> {
         let begins: Vec<i64> = self.begins.iter().map(DateTime::timestamp_micros).collect();
-        let mut lists = FullLists::new(self.settings, &self.names, &self.uploads)?;
-        let mut parts = PartLists::new(self.settings, begins.len(), self.scratch);
-        let full = self.uploads.begin(&self.names.parquet("full"))?;
-        let mut tables = Tables::new(&self.columns, begins.len(), full, self.scratch)?;
+        let full = |coding| self.uploads.begin(&self.names.json("full", coding));
+        let mut lists = Lists::new(self.settings, full)?;
+        let mut table = writer(self.uploads.begin(&self.names.parquet("full"))?, &self.columns)?;
+        let mut waiting = Waiting::new(&self.columns, begins.len(), self.scratch);
         let mut deletions = Deletions::new(self)?;
         let (mut all, mut spans) = (Span::default(), vec![Span::default(); begins.len()]);
         let (to_lists, for_lists) = sync_channel::<Arc<Batch>>(1);
-        let (to_parts, for_parts) = sync_channel::<Arc<Batch>>(1);
-        let (to_tables, for_tables) = sync_channel::<Arc<Batch>>(1);
-        let (lists, parts, tables) = std::thread::scope(|scope| {
+        let (to_table, for_table) = sync_channel::<Arc<Batch>>(1);
+        let (to_waiting, for_waiting) = sync_channel::<Arc<Batch>>(1);
+        let (lists, table, waiting) = std::thread::scope(|scope| {
             let lists = scope.spawn(move || {
                 while let Some(batch) = next(&for_lists) {
-                    lists.push(&batch.json, batch.ends.len())?;
+                    lists.push(&batch.json, batch.rows.num_rows())?;
                 }
                 Ok(lists)
             });
-            let parts = scope.spawn(move || {
-                while let Some(batch) = next(&for_parts) {
-                    parts.push(&batch.json, &batch.ends, &batch.windows)?;
+            let table = scope.spawn(move || {
+                while let Some(batch) = next(&for_table) {
+                    table.write(&batch.rows)?;
                 }
-                Ok(parts)
+                Ok(table)
             });
-            let tables = scope.spawn(move || {
-                while let Some(batch) = next(&for_tables) {
-                    tables.push(&batch.rows, &batch.windows)?;
+            let waiting = scope.spawn(move || {
+                while let Some(batch) = next(&for_waiting) {
+                    waiting.push(&batch.rows, &batch.windows)?;
                 }
-                Ok(tables)
+                Ok(waiting)
             });
-            let to = [to_lists, to_parts, to_tables];
+            let to = [to_lists, to_table, to_waiting];
             let merged = self.merge(&mut merge, &begins, &mut all, &mut spans, &mut deletions, &to);
             drop(to);
-            let lists: std::io::Result<FullLists> = joined(lists.join());
-            let parts: std::io::Result<PartLists> = joined(parts.join());
-            let tables: Result<Tables, SnapshotError> = joined(tables.join());
+            let lists: io::Result<Lists<Upload>> = joined(lists.join());
+            let table: Result<ArrowWriter<Upload>, ParquetError> = joined(table.join());
+            let waiting: Result<Waiting, SnapshotError> = joined(waiting.join());
             // Why a writer gave up says more than that nobody took the rows.
-            let written = (lists.map_err(scratch_error)?, parts.map_err(scratch_error)?, tables?);
+            let written = (lists.map_err(scratch_error)?, table?, waiting?);
             merged.map(|()| written)
         })?;
-        let mut objects = lists.finish().map_err(scratch_error)?;
-        let parts = parts.finish().map_err(scratch_error)?;
-        let (full, files) = tables.finish()?;
-        objects.push(full.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
+        let mut objects = lists.store().map_err(scratch_error)?;
+        let table = table.into_inner()?;
+        objects.push(table.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
+        let waiting = waiting.finish()?;
         let (deleted, of_windows) = deletions.finish()?;
         let mut windows = Vec::with_capacity(begins.len());
-        let mut local: HashMap<String, PathBuf> = HashMap::new();
-        for (nth, (lists, table)) in parts.into_iter().zip(files).enumerate() {
-            self.check_stop()?;
-            let name = format!("part-{:03}", nth + 1);
-            let mut objects = Vec::with_capacity(lists.len() + 1);
-            for ((file, listed), coding) in lists.into_iter().zip(&self.settings.codings) {
-                let path = self.names.json(&name, *coding);
-                objects.push(store_file(&self.uploads, &file, &path, Form::Json, *coding, Some(listed.items))?);
-                local.insert(path, file);
-            }
-            let path = self.names.parquet(&name);
-            objects.push(store_file(&self.uploads, &table, &path, Form::Parquet, Coding::Identity, None)?);
-            local.insert(path, table);
+        for (nth, part) in self.parts(waiting)?.into_iter().enumerate() {
             windows.push(Window {
                 depth: u32::try_from(nth + 1).unwrap_or(u32::MAX),
                 from: self.begins[nth],
-                part: spans[nth].set(objects),
+                part: spans[nth].set(part),
                 whole: None,
                 deleted: of_windows[nth],
             });
         }
-        self.materialise(&mut windows, &spans, &local)?;
+        self.materialise(&mut windows, &spans)?;
         Ok(Written { full: all.set(objects), windows, deleted, superseded: merge.superseded(), tally: merge.tally })
     }
 
@@ -192,8 +179,8 @@ impl Pass<'_> {
                 }
                 windows.push(window);
             }
-            let (json, ends) = self.renderer.render(&merged.rows)?;
-            let batch = Arc::new(Batch { rows: merged.rows, json, ends, windows });
+            let json = self.renderer.render(&merged.rows)?;
+            let batch = Arc::new(Batch { rows: merged.rows, json, windows });
             for to in to {
                 // A writer that has gone says why when it is joined.
                 if to.send(Arc::clone(&batch)).is_err() {
@@ -205,14 +192,20 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// The windows' parts, from the first window on.
+    fn parts(&self, waiting: Vec<Option<PathBuf>>) -> Result<Vec<Vec<Object>>, SnapshotError> {
+        let windows: Vec<(usize, Option<PathBuf>)> = waiting.into_iter().enumerate().collect();
+        let mut parts = several(windows, |(window, waiting)| {
+            self.check_stop()?;
+            Ok((window, parts::store(self, window, waiting.as_deref())?))
+        })?;
+        parts.sort_unstable_by_key(|(window, _)| *window);
+        Ok(parts.into_iter().map(|(_, part)| part).collect())
+    }
+
     /// Depths as objects of their own. One whose newest window alone has records, or that has none more than the one before, is
     /// the same object.
-    fn materialise(
-        &self,
-        windows: &mut [Window],
-        spans: &[Span],
-        local: &HashMap<String, PathBuf>,
-    ) -> Result<(), SnapshotError> {
+    fn materialise(&self, windows: &mut [Window], spans: &[Span]) -> Result<(), SnapshotError> {
         let wanted = (0..windows.len()).filter(|nth| self.settings.materialise.wants(windows[*nth].depth));
         let filled = |nth: usize| (0..=nth).filter(|window| spans[*window].records > 0).collect::<Vec<_>>();
         let mut several: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
@@ -220,7 +213,7 @@ impl Pass<'_> {
             several.entry(filled(nth)).or_insert(windows[nth].depth);
         }
         several.retain(|windows, _| windows.len() > 1);
-        let made = self.join_all(several, windows, spans, local)?;
+        let made = self.join_all(several, windows, spans)?;
         for nth in wanted.collect::<Vec<_>>() {
             let whole = match filled(nth).as_slice() {
                 [] => windows[0].part.clone(),
@@ -236,58 +229,47 @@ impl Pass<'_> {
     /// copies wait for the store and work digests out.
     fn join_all(
         &self,
-        several: BTreeMap<Vec<usize>, u32>,
+        lists: BTreeMap<Vec<usize>, u32>,
         windows: &[Window],
         spans: &[Span],
-        local: &HashMap<String, PathBuf>,
     ) -> Result<BTreeMap<Vec<usize>, Set>, SnapshotError> {
-        let left = Mutex::new(several.into_iter().collect::<Vec<_>>());
-        let work = || -> Result<Vec<(Vec<usize>, Set)>, SnapshotError> {
-            let mut done = Vec::new();
-            loop {
-                self.check_stop()?;
-                // The longest first: what is left at the end is short.
-                let next = left.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let Some((several, depth)) = next else { return Ok(done) };
-                let parts: Vec<&Set> = several.iter().map(|window| &windows[*window].part).collect();
-                let span = several.iter().fold(Span::default(), |sum, window| sum.with(spans[*window]));
-                let joined = self.joined(depth, &parts, local);
-                if joined.is_err() {
-                    left.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                }
-                done.push((several, span.set(joined?)));
-            }
-        };
-        let mut all = BTreeMap::new();
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..JOINED_AT_ONCE).map(|_| scope.spawn(work)).collect();
-            for thread in threads {
-                all.extend(joined(thread.join())?);
-            }
-            Ok(all)
-        })
+        // The longest is the last one, and begun with first: what is left at the end is short.
+        let made = several(lists.into_iter().collect(), |(list, depth)| {
+            self.check_stop()?;
+            let parts: Vec<&Set> = list.iter().map(|window| &windows[*window].part).collect();
+            let span = list.iter().fold(Span::default(), |sum, window| sum.with(spans[*window]));
+            let objects = self.joined(depth, &parts)?;
+            Ok((list, span.set(objects)))
+        })?;
+        Ok(made.into_iter().collect())
     }
 
-    fn joined(
-        &self,
-        depth: u32,
-        parts: &[&Set],
-        local: &HashMap<String, PathBuf>,
-    ) -> Result<Vec<Object>, SnapshotError> {
+    fn joined(&self, depth: u32, parts: &[&Set]) -> Result<Vec<Object>, SnapshotError> {
         let name = format!("depth-{depth:03}");
         let mut objects = Vec::with_capacity(self.settings.codings.len() + 1);
         for coding in &self.settings.codings {
             let lists: Vec<&Object> = parts.iter().filter_map(|part| part.object(Form::Json, *coding)).collect();
-            objects.push(store_joined(&self.uploads, &lists, local, &self.names.json(&name, *coding), *coding)?);
+            objects.push(store_joined(
+                &self.uploads,
+                &lists,
+                |path| self.copy_of(path),
+                &self.names.json(&name, *coding),
+                *coding,
+            )?);
         }
         let tables = parts.iter().filter_map(|part| part.object(Form::Parquet, Coding::Identity));
-        let files: Vec<&Path> = tables.filter_map(|table| local.get(&table.path)).map(PathBuf::as_path).collect();
+        let files: Vec<PathBuf> = tables.map(|table| self.copy_of(&table.path)).collect();
         let upload = join(&files, self.uploads.begin(&self.names.parquet(&name))?)?;
         objects.push(upload.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
         Ok(objects)
     }
 
-    fn check_stop(&self) -> Result<(), SnapshotError> {
+    /// Where a part's bytes lie that is an object of this name.
+    pub fn copy_of(&self, path: &str) -> PathBuf {
+        self.scratch.join(path.rsplit('/').next().unwrap_or(path))
+    }
+
+    pub fn check_stop(&self) -> Result<(), SnapshotError> {
         if self.stop.is_cancelled() { Err(SnapshotError::Stopped) } else { Ok(()) }
     }
 }
@@ -296,15 +278,10 @@ fn next(batches: &Receiver<Arc<Batch>>) -> Option<Arc<Batch>> {
     batches.recv().ok()
 }
 
-/// What a thread came to; a panic goes on in who waits for it.
-fn joined<T>(joined: std::thread::Result<T>) -> T {
-    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 /// The list of deletions, as it is written.
 struct Deletions {
     columns: SchemaRef,
-    lists: Vec<(Coding, ListWriter<Upload>)>,
+    lists: Lists<Upload>,
     table: ArrowWriter<Upload>,
     span: Span,
     of_windows: Vec<u64>,
@@ -322,12 +299,7 @@ impl Deletions {
         let key_fields: Vec<String> = pass.key_fields.iter().filter(is_free).cloned().collect();
         columns.extend(key_fields.iter().map(|name| Column::new(name, DataType::Utf8, true)));
         let columns = Arc::new(Columns::new(columns));
-        let mut lists = Vec::with_capacity(pass.settings.codings.len());
-        for coding in &pass.settings.codings {
-            let upload = pass.uploads.begin(&pass.names.json("deleted", *coding))?;
-            let list = ListWriter::new(*coding, pass.settings.level(*coding), upload).map_err(scratch_error)?;
-            lists.push((*coding, list));
-        }
+        let lists = Lists::new(pass.settings, |coding| pass.uploads.begin(&pass.names.json("deleted", coding)))?;
         let table = writer(pass.uploads.begin(&pass.names.parquet("deleted"))?, &columns)?;
         let of_windows = vec![0; pass.begins.len()];
         Ok(Self { columns, lists, table, span: Span::default(), of_windows, key_fields })
@@ -360,9 +332,7 @@ impl Deletions {
                 }
             }
             line.push(b'}');
-            for (_, list) in &mut self.lists {
-                list.push(&line).map_err(scratch_error)?;
-            }
+            self.lists.push(&line, 1).map_err(scratch_error)?;
         }
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from_iter_values(deleted.iter().map(|gone| gone.key.as_str()))),
@@ -380,11 +350,7 @@ impl Deletions {
     }
 
     fn finish(self) -> Result<(Set, Vec<u64>), SnapshotError> {
-        let mut objects = Vec::with_capacity(self.lists.len() + 1);
-        for (coding, list) in self.lists {
-            let (upload, listed) = list.finish().map_err(scratch_error)?;
-            objects.push(upload.finish(Form::Json, coding, Some(listed.items)).map_err(scratch_error)?);
-        }
+        let mut objects = self.lists.store().map_err(scratch_error)?;
         let upload = self.table.into_inner()?;
         objects.push(upload.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
         Ok((self.span.set(objects), self.of_windows))
