@@ -246,8 +246,8 @@ impl Loop<'_> {
         for &number in &numbers {
             let at: Vec<TopicPartition> = self.inputs_of(number);
             let committed = subscription.committed(&at).await?;
-            let whole = self.usable(&at, &committed).await?;
             let Some(mark) = marks.remove(&number) else { continue };
+            let whole = self.usable(&at, &committed, &mark).await?;
             let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
             let next = at.iter().zip(committed).filter_map(|(at, c)| Some((Arc::clone(&at.topic), c?.next))).collect();
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
@@ -269,8 +269,14 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Whether reading can go on where it was committed: the places are there, and tombstones behind them still are.
-    async fn usable(&self, at: &[TopicPartition], committed: &[Option<Committed>]) -> Result<bool, RunError> {
+    /// Whether reading can go on where it was committed: the places are there, of the lives that `mark` names, and tombstones
+    /// behind them still are.
+    async fn usable(
+        &self,
+        at: &[TopicPartition],
+        committed: &[Option<Committed>],
+        mark: &Mark,
+    ) -> Result<bool, RunError> {
         let now_ms = self.runtime.clock.now().timestamp_millis();
         for (at, committed) in at.iter().zip(committed) {
             let Some(committed) = committed else { return Ok(false) };
@@ -285,7 +291,13 @@ impl Loop<'_> {
             let tombstones_live = self.tombstones_live_ms(&at.topic);
             // Either way: a clock that was set doesn't tell how long it was.
             let away_ms = (now_ms - at_ms.parse().unwrap_or(0)).saturating_abs();
-            if bounds.is_none_or(|bounds| committed.next < bounds.start) || away_ms > tombstones_live {
+            // A mark is saved before the offsets: who died in between has left those of the former life, which may have been
+            // passed again by now.
+            let is_of_this_life = mark.inputs.get(&*at.topic).is_some_and(|present| present.0 == life);
+            if !is_of_this_life
+                || bounds.is_none_or(|bounds| committed.next < bounds.start)
+                || away_ms > tombstones_live
+            {
                 return Ok(false);
             }
         }

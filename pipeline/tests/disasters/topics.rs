@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use pipeline::clock::Clock;
-use pipeline::log::memory::{Fault, MemoryLog};
+use pipeline::log::memory::{Action, Fault, MemoryLog, When};
 use pipeline::log::{
     Append, Committed, Ends, Log, LogError, NewTopic, Offset, Reader, Record, Subscription, TopicInfo, TopicPartition,
 };
@@ -78,6 +78,44 @@ async fn a_letter_of_a_former_life_replayed() {
     let answer = site.replayed(&letter.id).await;
     site.is(&[(1, "newest"), (2, "b"), (3, "c"), (4, "d")]).await;
     assert!(answer.done && answer.text.contains("made anew"), "{}", answer.text);
+}
+
+/// The input has lost its tail. A processor derives what is left, notes that it has, and dies before it says how far it has
+/// read of the new life. When it comes back, the topic is as long again as what it had read of the former one.
+///
+/// Guard: `is_of_this_life` in `Loop::usable` (`run/processor.rs`). Without it the processor went on behind the former life's
+/// end, and nobody derived what had been stated anew.
+#[tokio::test]
+async fn a_processor_that_died_between_the_mark_and_the_offsets_of_a_new_life() {
+    let site = Site::new().await;
+    site.says(&ALL);
+    site.day("one").await;
+    site.world.log.truncate(&TopicPartition::new(INPUT, 0), Offset(2));
+    let died = Arc::new(tokio::sync::Notify::new());
+    let dies = Arc::clone(&died);
+    site.world.log.set_faults(Arc::new(move |step| match (&step.action, step.when) {
+        (Action::Commit { group }, When::Before) if &**group == "muster.reasons" => {
+            dies.notify_one();
+            Fault::Crash
+        }
+        _ => Fault::Ok,
+    }));
+    let dying = site.process("dying").await;
+    tokio::select! {
+        () = died.notified() => {}
+        ended = site.derive(&dying) => panic!("it must die before it has committed: {ended:?}"),
+    }
+    crate::common::no_faults(&site.world.log);
+    site.world.log.expire_member("muster.reasons", 0);
+    let now = [(1, "a"), (2, "b"), (3, "new"), (4, "d")];
+    site.says(&now);
+    site.day("two").await;
+    assert_eq!(
+        site.world.log.ends(INPUT).await.unwrap()[0].end,
+        Offset(4),
+        "the story needs a topic of the same length"
+    );
+    site.is(&now).await;
 }
 
 /// The target refuses a row while a new life is read, and the clock has gone back since: what it has of the key is of the
