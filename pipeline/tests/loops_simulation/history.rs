@@ -21,6 +21,9 @@ use crate::oracle::{self, Plan};
 use crate::outside::{APPLICANTS, Held, MILESTONES, Outside, REASONS};
 use crate::steps::{Coverage, Durable};
 
+/// In milliseconds.
+const LONGEST_STALL: u64 = 20_000;
+
 /// Reasons, milestones, applicants that come and go; far behind them stand those that a plan has for itself.
 const IDS: u32 = 6;
 /// How long the end may take in virtual time: a put-off source waits for minutes, and what has vanished for two passes.
@@ -230,7 +233,7 @@ impl History {
             let fault = match self.random.u8(0..8) {
                 0..4 => Fault::Crash,
                 4..7 => Fault::Unavailable,
-                _ => Fault::Stall(Duration::from_millis(self.random.u64(1..20_000))),
+                _ => Fault::Stall(Duration::from_millis(self.random.u64(1..LONGEST_STALL))),
             };
             let aim = if self.one_in(3) {
                 Aim::Nth(self.random.u32(0..200))
@@ -289,6 +292,8 @@ impl History {
 
     /// Processes run undisturbed until everything agrees.
     async fn settle(&mut self, when: &str) -> Result<(), String> {
+        // What those who were killed had on its way arrives first: later on, it would be healed by owners that go on.
+        tokio::time::sleep(Duration::from_millis(LONGEST_STALL)).await;
         let mut running: Vec<(usize, Process)> =
             (0..self.machines.len()).map(|at| (at, self.start(at, Strikes::default()))).collect();
         let mut last = String::new();
@@ -323,9 +328,9 @@ impl History {
                 }
             }
         }
-        for (_, process) in running {
-            process.stop().await?;
-        }
+        // All at once: whoever went on alone would take over, and heal what the other one had left.
+        let stopping = running.into_iter().map(|(_, process)| process.stop());
+        futures::future::try_join_all(stopping).await?;
         if !last.is_empty() {
             return Err(format!("{when}: {last}"));
         }
