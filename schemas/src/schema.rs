@@ -137,6 +137,11 @@ impl Schema {
         let record = compile::record(&json)?;
         let text = compact(text);
         let avro = apache_avro::Schema::parse(&json).map_err(|e| invalid(e.to_string()))?;
+        if !serde_json::to_value(&avro).is_ok_and(|json| has_canonical_form(&json)) {
+            let what =
+                "an attribute has the name of one of Avro's own (such as `size` or `symbols`), and not its shape";
+            return Err(invalid(what.to_owned()));
+        }
         let kind = Kind::Record(Arc::clone(&record));
         Ok(Schema { record, kind, text, canonical: avro.canonical_form(), avro })
     }
@@ -241,6 +246,24 @@ impl fmt::Display for Kind {
             Kind::Record(record) => &record.name,
         };
         f.write_str(name)
+    }
+}
+
+/// Whether apache-avro can make the canonical form: it takes attributes of its own names for what they are in types,
+/// wherever they stand, and panics where they aren't.
+fn has_canonical_form(json: &serde_json::Value) -> bool {
+    use serde_json::Value as Json;
+    match json {
+        Json::Object(attributes) => attributes.iter().all(|(name, value)| match name.as_str() {
+            "name" | "type" | "fields" | "symbols" | "items" | "values" | "order" => has_canonical_form(value),
+            "size" | "precision" | "scale" => match value {
+                Json::String(text) => text.parse::<i64>().is_ok(),
+                value => value.is_i64(),
+            },
+            _ => true,
+        }),
+        Json::Array(items) => items.iter().all(has_canonical_form),
+        json => json.is_string(),
     }
 }
 

@@ -40,6 +40,24 @@ fn ids_without_a_registry_are_stable_and_fit_a_signed_int() {
     assert_eq!(id, SchemaId(163_759_417));
 }
 
+/// The library panics at them. Other names may have any value.
+#[test]
+fn attributes_with_avros_own_names_must_have_their_shape() {
+    for odd in [
+        r#""symbols": 0"#,
+        r#""items": [null]"#,
+        r#""size": 1.5"#,
+        r#""precision": "wide""#,
+        r#""values": {"type": 7}"#,
+    ] {
+        let said = refused(&format!(r#"{{"name": "a", "type": "int", {odd}}}"#));
+        assert!(said.contains("the name of one of Avro's own"), "{odd}: {said}");
+    }
+    let text =
+        r#"{"type": "record", "name": "nurse", "fields": [{"name": "a", "type": "int", "source": 7, "size": "3"}]}"#;
+    Schema::parse(text).unwrap();
+}
+
 #[test]
 fn what_is_not_accepted_is_named() {
     let cases = [
