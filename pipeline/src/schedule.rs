@@ -104,6 +104,10 @@ impl FromStr for CronExpression {
         if fields != 5 && !written.trim_start().starts_with('@') {
             return Err(CronError::Syntax(format!("{fields} fields instead of five")));
         }
+        // Fuzzing had the parser search for seconds for the next time of such a list.
+        if written.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+            return Err(CronError::Syntax("an empty item in a list".to_owned()));
+        }
         let cron = parser.parse(written).map_err(|error| CronError::Syntax(in_our_style(error)))?;
         let expression = Self { written: written.trim().to_owned(), cron: Box::new(cron) };
         match expression.next(SOME_DAY, Tz::UTC) {

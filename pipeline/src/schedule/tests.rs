@@ -88,7 +88,17 @@ fn impossible_expressions_are_refused() {
     let error = |text: &str| Schedule::cron(text, Tz::UTC).map(|_| ()).unwrap_err();
     assert_eq!(error("0 0 30 2 *"), CronError::Never);
     assert_eq!(error("0 0 31 4,6,9,11 *"), CronError::Never);
-    for text in ["", "* * * *", "* * * * * *", "60 * * * *", "* * * * MOO", "@fortnightly", "5 0 * * * 2020"] {
+    for text in [
+        "",
+        "* * * *",
+        "* * * * * *",
+        "60 * * * *",
+        "* * * * MOO",
+        "@fortnightly",
+        "5 0 * * * 2020",
+        ", 8 * * *",
+        "0 8,, * * *",
+    ] {
         assert!(matches!(error(text), CronError::Syntax(_)), "{text:?}");
     }
 }
