@@ -142,7 +142,7 @@ impl Pass<'_> {
         let waiting = waiting.finish()?;
         let (deleted, of_windows) = deletions.finish()?;
         let mut windows = Vec::with_capacity(begins.len());
-        for (nth, part) in self.parts(waiting)?.into_iter().enumerate() {
+        for (nth, part) in self.parts(waiting, &spans)?.into_iter().enumerate() {
             windows.push(Window {
                 depth: u32::try_from(nth + 1).unwrap_or(u32::MAX),
                 from: self.begins[nth],
@@ -193,11 +193,11 @@ impl Pass<'_> {
     }
 
     /// The windows' parts, from the first window on.
-    fn parts(&self, waiting: Vec<Option<PathBuf>>) -> Result<Vec<Vec<Object>>, SnapshotError> {
+    fn parts(&self, waiting: Vec<Option<PathBuf>>, spans: &[Span]) -> Result<Vec<Vec<Object>>, SnapshotError> {
         let windows: Vec<(usize, Option<PathBuf>)> = waiting.into_iter().enumerate().collect();
         let mut parts = several(windows, |(window, waiting)| {
             self.check_stop()?;
-            Ok((window, parts::store(self, window, waiting.as_deref())?))
+            Ok((window, parts::store(self, window, waiting.as_deref(), spans[window].records)?))
         })?;
         parts.sort_unstable_by_key(|(window, _)| *window);
         Ok(parts.into_iter().map(|(_, part)| part).collect())
