@@ -136,6 +136,9 @@ impl Pass<'_> {
             let written = (lists.map_err(scratch_error)?, table?, waiting?);
             merged.map(|()| written)
         })?;
+        let (superseded, tally) = (merge.superseded(), merge.tally);
+        // What it holds of the former files, and the files of the sorted changes, aren't needed any more.
+        drop(merge);
         let mut objects = lists.store().map_err(scratch_error)?;
         let table = table.into_inner()?;
         objects.push(table.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
@@ -152,7 +155,7 @@ impl Pass<'_> {
             });
         }
         self.materialise(&mut windows, &spans)?;
-        Ok(Written { full: all.set(objects), windows, deleted, superseded: merge.superseded(), tally: merge.tally })
+        Ok(Written { full: all.set(objects), windows, deleted, superseded, tally })
     }
 
     fn merge(
