@@ -31,7 +31,7 @@ pub struct SnapshotSettings {
     pub codings: Vec<Coding>,
     /// 1 to 9.
     pub gzip_level: u32,
-    /// 1 to 22.
+    /// 1 to 19.
     pub zstd_level: u32,
     /// How many generations are kept.
     pub keep: usize,
