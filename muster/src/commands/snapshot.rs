@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings, action: &SnapshotAction, output: Output) -
         SnapshotAction::Verify { generation, topic, keys } => {
             let store = store()?;
             let manifest = manifest(&store, *generation).await?;
-            check(settings, &store, &manifest, topic.then_some(*keys), output).await
+            check(settings, of, &store, &manifest, topic.then_some(*keys), output).await
         }
         SnapshotAction::Prune { keep } => {
             let keep = keep.map_or(of.keep, |keep| keep as usize);
@@ -154,6 +154,7 @@ fn show(manifest: &Manifest, output: Output) -> Result<u8> {
 
 async fn check(
     settings: &Settings,
+    of: &SnapshotSettings,
     store: &Store,
     manifest: &Manifest,
     topic: Option<usize>,
@@ -169,8 +170,8 @@ async fn check(
     let mut compared: BTreeMap<String, Compared> = BTreeMap::new();
     if let Some(keys) = topic {
         let process = Process::open(settings).await?;
+        let scratch = of.scratch_below(&settings.folder);
         for (name, dataset) in &manifest.datasets {
-            let scratch = settings.folder.join("snapshot-verify").join(name);
             compared.insert(name.clone(), compare_with_topic(&process.runtime, store, dataset, &scratch, keys).await?);
         }
         process.close().await;

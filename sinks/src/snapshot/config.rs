@@ -1,7 +1,7 @@
 //! What the configuration says of snapshots: the section `[snapshots]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -31,7 +31,7 @@ pub struct SnapshotSettings {
     pub codings: Vec<Coding>,
     /// 1 to 9.
     pub gzip_level: u32,
-    /// 1 to 22.
+    /// 1 to 19.
     pub zstd_level: u32,
     /// How many generations are kept.
     pub keep: usize,
@@ -184,6 +184,11 @@ impl SnapshotSettings {
     /// The topics it reads.
     pub fn topics(&self) -> impl Iterator<Item = &str> {
         self.datasets.values().map(|dataset| dataset.topic.as_str())
+    }
+
+    /// Where files lie while one is made or compared with its topics, each time in a folder of its own; `folder` is the process's.
+    pub fn scratch_below(&self, folder: &Path) -> PathBuf {
+        self.scratch.as_deref().unwrap_or(folder).join("snapshot-scratch")
     }
 
     /// The level that goes with a coding.

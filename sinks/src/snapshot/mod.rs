@@ -73,7 +73,7 @@ pub enum SnapshotError {
     Columns(#[from] ArrowError),
     /// A Parquet file couldn't be written.
     #[error("a Parquet file can't be written: {0}")]
-    Parquet(#[from] ParquetError),
+    Parquet(#[source] ParquetError),
     /// An object of the previous generation isn't what its manifest says: the topic is read whole instead.
     #[error("{path} of the previous generation can't be used: {reason}")]
     Damaged {
@@ -117,6 +117,19 @@ impl SnapshotError {
     }
 }
 
+/// What is written to says that it is full, not that the rows are wrong.
+impl From<ParquetError> for SnapshotError {
+    fn from(error: ParquetError) -> Self {
+        match error {
+            ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+                Ok(source) => Self::Scratch { source: *source },
+                Err(cause) => Self::Parquet(ParquetError::External(cause)),
+            },
+            other => Self::Parquet(other),
+        }
+    }
+}
+
 impl From<SnapshotError> for JobError {
     fn from(error: SnapshotError) -> Self {
         let reason = error.to_string();
@@ -136,6 +149,51 @@ impl From<SnapshotError> for JobError {
             | SnapshotError::Damaged { .. } => {
                 Self::Refused { reason, hint: "look at the store with `muster snapshot verify`".into() }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+
+    use super::*;
+
+    /// Takes so many bytes.
+    struct Disk(usize);
+
+    impl io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_while_a_table_is_written_is_said_to_be_full() {
+        // More than the writer has room for before it writes.
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values((0..100_000).map(|n| format!("worker-{n}"))));
+        let rows = RecordBatch::try_from_iter([("_key", keys)]).unwrap();
+        let write = |room| -> Result<(), SnapshotError> {
+            let mut table = table_writer(Disk(room), &rows.schema())?;
+            table.write(&rows)?;
+            table.into_inner()?;
+            Ok(())
+        };
+        write(10 << 20).unwrap();
+        for room in [0, 1_000] {
+            let error = write(room).unwrap_err();
+            let is_full =
+                matches!(&error, SnapshotError::Scratch { source } if source.kind() == io::ErrorKind::StorageFull);
+            assert!(is_full, "{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! and its table a dictionary and a compressor for every column: the more windows the more memory.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,8 +85,13 @@ impl Waiting {
     }
 }
 
-/// Makes and stores the files of a window of the rows that wait, which don't wait any longer then.
-pub(super) fn store(pass: &Pass<'_>, window: usize, waiting: Option<&Path>) -> Result<Vec<Object>, SnapshotError> {
+/// Makes and stores the files of a window of the rows that wait, so many, which don't wait any longer then.
+pub(super) fn store(
+    pass: &Pass<'_>,
+    window: usize,
+    waiting: Option<&Path>,
+    records: u64,
+) -> Result<Vec<Object>, SnapshotError> {
     let name = format!("part-{:03}", window + 1);
     let begin = |path: String| match pass.settings.materialise {
         Materialise::Nothing => pass.uploads.begin(&path),
@@ -96,13 +101,11 @@ pub(super) fn store(pass: &Pass<'_>, window: usize, waiting: Option<&Path>) -> R
     let mut lists = Lists::new(pass.settings, |coding| begin(pass.names.json(&name, coding)))?;
     let mut table = writer(begin(pass.names.parquet(&name))?, &pass.columns)?;
     if let Some(waiting) = waiting {
-        let from = BufReader::with_capacity(BUFFER, File::open(waiting).map_err(scratch_error)?);
-        for rows in StreamReader::try_new(from, None).map_err(waiting_error)? {
+        read_back(waiting, records, |rows| {
             pass.check_stop()?;
-            let rows = rows.map_err(waiting_error)?;
-            lists.push(&pass.renderer.render(&rows)?, rows.num_rows()).map_err(scratch_error)?;
-            table.write(&rows)?;
-        }
+            lists.push(&pass.renderer.render(rows)?, rows.num_rows()).map_err(scratch_error)?;
+            Ok(table.write(rows)?)
+        })?;
         std::fs::remove_file(waiting).map_err(scratch_error)?;
     }
     let mut objects = lists.store().map_err(scratch_error)?;
@@ -111,10 +114,76 @@ pub(super) fn store(pass: &Pass<'_>, window: usize, waiting: Option<&Path>) -> R
     Ok(objects)
 }
 
+/// Hands over the rows of a file, which must be so many.
+fn read_back(
+    waiting: &Path,
+    records: u64,
+    mut take: impl FnMut(&RecordBatch) -> Result<(), SnapshotError>,
+) -> Result<(), SnapshotError> {
+    let from = BufReader::with_capacity(BUFFER, File::open(waiting).map_err(scratch_error)?);
+    let mut read = 0;
+    for rows in StreamReader::try_new(from, None).map_err(waiting_error)? {
+        let rows = rows.map_err(waiting_error)?;
+        read += rows.num_rows() as u64;
+        take(&rows)?;
+    }
+    // A stream that ends between two messages, or goes on with zeros, is a whole one to its reader.
+    if read == records {
+        return Ok(());
+    }
+    let text = format!("{} has {read} rows instead of {records}", waiting.display());
+    Err(scratch_error(io::Error::new(io::ErrorKind::UnexpectedEof, text)))
+}
+
 /// A full disk isn't the columns' fault.
 fn waiting_error(error: ArrowError) -> SnapshotError {
     match error {
         ArrowError::IoError(_, source) => SnapshotError::Scratch { source },
         other => SnapshotError::Columns(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    /// The file of a window that has so many batches of two rows.
+    fn written(scratch: &Path, batches: u32) -> PathBuf {
+        let keys: ArrayRef = Arc::new(StringArray::from(vec!["worker-1", "worker-2"]));
+        let rows = RecordBatch::try_from_iter([("_key", keys)]).unwrap();
+        let mut waiting = Waiting::new(&rows.schema(), 1, scratch);
+        for _ in 0..batches {
+            waiting.push(&rows, &[Some(0), Some(0)]).unwrap();
+        }
+        waiting.finish().unwrap().remove(0).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_lost_its_end_is_not_taken_for_a_whole_one() {
+        /// "No more follows", which the stream ends with.
+        const END: u64 = 8;
+        let scratch = tempfile::tempdir().unwrap();
+        let first_ends = written(scratch.path(), 1).metadata().unwrap().len() - END;
+        let path = written(scratch.path(), 2);
+        let whole = path.metadata().unwrap().len();
+        read_back(&path, 4, |_| Ok(())).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        // Cut off behind the first batch; then with zeros in place of the second.
+        for length in [first_ends, whole] {
+            file.set_len(length).unwrap();
+            let mut read = 0;
+            let error = read_back(&path, 4, |rows| {
+                read += rows.num_rows();
+                Ok(())
+            });
+            let error = error.unwrap_err();
+            assert!(matches!(error, SnapshotError::Scratch { .. }), "{error}");
+            assert!(error.to_string().contains("2 rows instead of 4"), "{error}");
+            assert_eq!(read, 2);
+        }
     }
 }

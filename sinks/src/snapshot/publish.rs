@@ -75,7 +75,7 @@ pub struct Report {
 impl Snapshots {
     /// Files lie below `scratch` while one is made, in a folder of each run's own.
     pub fn new(settings: SnapshotSettings, store: Store, scratch: PathBuf) -> Self {
-        let scratch = settings.scratch.clone().unwrap_or(scratch).join("snapshot-scratch");
+        let scratch = settings.scratch_below(&scratch);
         Self { settings, store, scratch, tried: Mutex::default() }
     }
 

@@ -121,7 +121,14 @@ impl Sorter {
         if !self.held.is_empty() {
             self.spill()?;
         }
-        let runs = self.levels.iter().flatten().map(|path| Run::open(path)).collect::<io::Result<Vec<_>>>()?;
+        let mut runs = Vec::new();
+        for path in self.levels.iter().flatten() {
+            runs.push(Run::open(path)?);
+            // Its bytes stay until the file is closed, and no longer. Elsewhere an open file can't be removed.
+            if cfg!(unix) {
+                std::fs::remove_file(path)?;
+            }
+        }
         let mut sorted = Sorted::of(runs)?;
         sorted.superseded = self.superseded;
         Ok(sorted)
@@ -274,6 +281,7 @@ mod tests {
                 sorter.push(change).unwrap();
             }
             let mut sorted = sorter.finish().unwrap();
+            assert_eq!(folder.path().read_dir().unwrap().count(), 0, "limit {limit}");
             let mut found = Vec::new();
             while let Some(change) = sorted.next().unwrap() {
                 found.push(change);

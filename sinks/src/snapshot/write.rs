@@ -136,13 +136,16 @@ impl Pass<'_> {
             let written = (lists.map_err(scratch_error)?, table?, waiting?);
             merged.map(|()| written)
         })?;
+        let (superseded, tally) = (merge.superseded(), merge.tally);
+        // What it holds of the former files, and the files of the sorted changes, aren't needed any more.
+        drop(merge);
         let mut objects = lists.store().map_err(scratch_error)?;
         let table = table.into_inner()?;
         objects.push(table.finish(Form::Parquet, Coding::Identity, None).map_err(scratch_error)?);
         let waiting = waiting.finish()?;
         let (deleted, of_windows) = deletions.finish()?;
         let mut windows = Vec::with_capacity(begins.len());
-        for (nth, part) in self.parts(waiting)?.into_iter().enumerate() {
+        for (nth, part) in self.parts(waiting, &spans)?.into_iter().enumerate() {
             windows.push(Window {
                 depth: u32::try_from(nth + 1).unwrap_or(u32::MAX),
                 from: self.begins[nth],
@@ -152,7 +155,7 @@ impl Pass<'_> {
             });
         }
         self.materialise(&mut windows, &spans)?;
-        Ok(Written { full: all.set(objects), windows, deleted, superseded: merge.superseded(), tally: merge.tally })
+        Ok(Written { full: all.set(objects), windows, deleted, superseded, tally })
     }
 
     fn merge(
@@ -193,11 +196,11 @@ impl Pass<'_> {
     }
 
     /// The windows' parts, from the first window on.
-    fn parts(&self, waiting: Vec<Option<PathBuf>>) -> Result<Vec<Vec<Object>>, SnapshotError> {
+    fn parts(&self, waiting: Vec<Option<PathBuf>>, spans: &[Span]) -> Result<Vec<Vec<Object>>, SnapshotError> {
         let windows: Vec<(usize, Option<PathBuf>)> = waiting.into_iter().enumerate().collect();
         let mut parts = several(windows, |(window, waiting)| {
             self.check_stop()?;
-            Ok((window, parts::store(self, window, waiting.as_deref())?))
+            Ok((window, parts::store(self, window, waiting.as_deref(), spans[window].records)?))
         })?;
         parts.sort_unstable_by_key(|(window, _)| *window);
         Ok(parts.into_iter().map(|(_, part)| part).collect())

@@ -255,6 +255,29 @@ async fn verifying_finds_what_is_wrong_and_a_topic_that_says_something_else() {
     assert!(found.problems.iter().any(|problem| problem.starts_with(&part.path)), "{found:?}");
 }
 
+#[tokio::test]
+async fn verifying_finds_windows_that_have_each_others_rows() {
+    let mut site = Site::new().await;
+    for n in 0..20 {
+        site.put(n, "P1", None).await;
+    }
+    site.pass(1).await;
+    site.snapshot().await;
+    site.pass(24).await;
+    for n in 5..15 {
+        site.put(n, "P2", None).await;
+    }
+    site.snapshot().await;
+    let mut manifest = site.latest().await;
+    let windows = &mut manifest.datasets.get_mut("employees").unwrap().windows;
+    let (newest, older) = (windows[0].part.clone(), windows[1].part.clone());
+    assert_eq!((newest.records, older.records), (10, 10));
+    (windows[0].part, windows[1].part) = (older, newest);
+    let found = sinks::snapshot::verify::verify(&site.store, &manifest, |_| {}).await.unwrap();
+    let wrong = |depth: u32| format!("employees: the rows of window {depth} aren't those that the full set has of it");
+    assert_eq!(found.problems, [wrong(1), wrong(2)]);
+}
+
 /// A generation that stands for next year would stand in the way of all others until then.
 #[tokio::test]
 async fn a_time_that_is_yet_to_come_is_refused_and_one_that_is_there_is_left_behind() {

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::super::SnapshotError;
 use super::super::changes::{Begin, collect};
 use super::super::runs::{Change, Sorted};
+use super::super::scratch::Scratch;
 use super::rows::{Keys, RowKey};
 
 /// What comparing has shown.
@@ -44,7 +45,8 @@ impl Compared {
     }
 }
 
-/// Compares, naming at most so many keys. Another life of a partition than the manifest's can't be compared, which is said.
+/// Compares, naming at most so many keys. Another life of a partition than the manifest's can't be compared, which is said. Files
+/// lie below `scratch` meanwhile, in a folder of its own.
 pub async fn compare_with_topic(
     runtime: &Runtime,
     store: &Store,
@@ -64,7 +66,8 @@ pub async fn compare_with_topic(
         begins.push(Begin { at, incarnation: offset.incarnation.clone(), from: offset.next });
     }
     let failed = |source| SnapshotError::Scratch { source };
-    let (newer_folder, all_folder) = (scratch.join("newer"), scratch.join("all"));
+    let scratch = Scratch::below(scratch).map_err(failed)?;
+    let (newer_folder, all_folder) = (scratch.path().join("newer"), scratch.path().join("all"));
     std::fs::create_dir_all(&newer_folder).map_err(failed)?;
     std::fs::create_dir_all(&all_folder).map_err(failed)?;
     let quiet = |_: u64| {};
@@ -76,13 +79,13 @@ pub async fn compare_with_topic(
     let newer = collect(runtime, &begins, &newer_folder, MEMORY, &quiet).await?;
     let (store, dataset, handle) = (store.clone(), dataset.clone(), Handle::current());
     let work = move || {
+        // The folder stays while the thread is at work, which nobody may be waiting for any more.
+        let _held = scratch;
         let keys = Keys::open(&store, &handle, &dataset.full)?;
         join(all.changes, newer.changes, keys, most)
     };
     let done = tokio::task::spawn_blocking(work).await;
-    let compared = done.map_err(|panicked| failed(io::Error::other(panicked)))??;
-    std::fs::remove_dir_all(scratch).map_err(failed)?;
-    Ok(compared)
+    done.map_err(|panicked| failed(io::Error::other(panicked)))?
 }
 
 fn join(mut all: Sorted, mut newer: Sorted, rows: Option<Keys>, most: usize) -> Result<Compared, SnapshotError> {
