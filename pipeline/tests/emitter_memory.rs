@@ -16,13 +16,10 @@ async fn with_memory(world: &World, name: &str) -> Runtime {
 }
 
 async fn filled(world: &World) {
-    let process = with_memory(world, "one").await;
-    let mut emitter = reasons_emitter(&process).await;
+    let mut emitter = reasons_emitter(&with_memory(world, "one").await).await;
     let reasons = (0..50).map(|n| put(&reason(&format!("r{n}"), "a"))).collect();
     emitter.emit(reasons, &stamp(morning())).await.unwrap();
     emitter.save_all().unwrap();
-    // As loops do behind each page.
-    process.state.incarnations.reached_all(&emitter.reached()).await.unwrap();
 }
 
 /// How many records owning the partition takes, once the process follows its state topics.

@@ -116,8 +116,6 @@ struct Owned {
     end: Offset,
     /// The last record known there, of whoever wrote it.
     landmark: Option<Landmark>,
-    /// The life has a landmark, noted by whomever.
-    vouched: bool,
     /// An append failed half-way, or somebody else has appended: read on before the next change.
     behind: bool,
     looked: DateTime<Utc>,
@@ -227,7 +225,6 @@ impl Emitter {
                 memory,
                 end,
                 landmark: None,
-                vouched: self.context.state.incarnations.vouched(&at, &incarnation)?,
                 behind: true,
                 looked: now,
             };
@@ -352,7 +349,6 @@ impl Emitter {
         while let Some(this) = made.take() {
             let mut this = this?;
             part = parts.next();
-            self.vouch(&this.appends).await?;
             // While the log confirms one part, the next one is made.
             let next = async { part.map(|part| self.make(part, original, stamp, &mut floors)) };
             let (answer, next) = tokio::join!(self.append(&this.appends), next);
@@ -365,33 +361,6 @@ impl Emitter {
         }
         self.save_one()?;
         Ok(emitted)
-    }
-
-    /// Notes what will be the first record of a life that nobody has noted anything of, before it is there: who dies behind
-    /// the append leaves readers with offsets of a life that couldn't be told from another one.
-    async fn vouch(&mut self, appends: &[Append]) -> Result<(), EmitError> {
-        let mut first: BTreeMap<u32, Reached> = BTreeMap::new();
-        for append in appends {
-            let partition = append.at.partition;
-            let Some(owned) = self.owned.get(&partition).filter(|owned| !owned.vouched) else { continue };
-            first.entry(partition).or_insert_with(|| Reached {
-                at: append.at.clone(),
-                incarnation: owned.incarnation.clone(),
-                end: owned.end.next(),
-                landmark: Some(Landmark::of(owned.end, Some(&append.key), append.value.as_deref(), &append.headers)),
-            });
-        }
-        if first.is_empty() {
-            return Ok(());
-        }
-        let partitions: Vec<u32> = first.keys().copied().collect();
-        self.context.state.incarnations.reached_all(&first.into_values().collect::<Vec<_>>()).await?;
-        for partition in partitions {
-            if let Some(owned) = self.owned.get_mut(&partition) {
-                owned.vouched = true;
-            }
-        }
-        Ok(())
     }
 
     async fn append(&self, appends: &[Append]) -> Result<Vec<Offset>, LogError> {

@@ -238,12 +238,6 @@ impl Incarnations {
         }
     }
 
-    /// Whether somebody has noted what stands in this life, so that another one would be noticed.
-    pub fn vouched(&self, at: &TopicPartition, incarnation: &Incarnation) -> Result<bool, StateError> {
-        let known = self.table.get::<Life>(&self.key(at))?;
-        Ok(known.is_some_and(|(life, _)| life.incarnation == *incarnation && life.landmark.is_some()))
-    }
-
     /// Whether keys of the partition have lost their right record, in this life, and not everything was stated again.
     pub fn incomplete(&self, at: &TopicPartition, incarnation: &Incarnation) -> Result<bool, StateError> {
         let known = self.table.get::<Life>(&self.key(at))?;

@@ -80,48 +80,6 @@ async fn a_letter_of_a_former_life_replayed() {
     assert!(answer.done && answer.text.contains("made anew"), "{}", answer.text);
 }
 
-/// A processor appends the very first record of a topic and dies before it can note it; the target takes the record. Then
-/// the topic is made anew, and filled past its old end, while nobody looks.
-///
-/// Guard: `Emitter::vouch` (`emitter/mod.rs`). Without it nobody could tell that the topic was another one, and the target
-/// went on behind the former one's end.
-#[tokio::test]
-async fn a_topic_recreated_after_its_owner_died_behind_the_first_append() {
-    let site = Site::new().await;
-    site.says(&[(2, "b")]);
-    let source = site.process("source").await;
-    site.read(&source).await.unwrap();
-    let appended = Arc::new(AtomicBool::new(false));
-    let died = Arc::new(tokio::sync::Notify::new());
-    let (seen, dies) = (Arc::clone(&appended), Arc::clone(&died));
-    site.world.log.set_faults(Arc::new(move |step| {
-        if let Action::Append { topic, .. } = &step.action {
-            if &**topic == OUTPUT && step.when == When::After {
-                seen.store(true, Ordering::SeqCst);
-            } else if seen.load(Ordering::SeqCst) && step.when == When::Before {
-                dies.notify_one();
-                return Fault::Crash;
-            }
-        }
-        Fault::Ok
-    }));
-    let dying = site.process("dying").await;
-    tokio::select! {
-        () = died.notified() => {}
-        ended = site.derive(&dying) => panic!("it must die behind its append: {ended:?}"),
-    }
-    crate::common::no_faults(&site.world.log);
-    site.world.log.expire_member("muster.reasons", 0);
-    site.deliver(&site.process("sink").await).await.unwrap();
-    assert_eq!(site.target.next(OUTPUT), Some(Offset(1)));
-    site.world.log.recreate_topic(OUTPUT, 1);
-    // In the new topic, another record is the first.
-    let now = [(1, "a"), (2, "b"), (3, "c")];
-    site.says(&now);
-    site.day("two").await;
-    site.is(&now).await;
-}
-
 /// The input has lost its tail. A processor derives what is left, notes that it has, and dies before it says how far it has
 /// read of the new life. When it comes back, the topic is as long again as what it had read of the former one.
 ///
