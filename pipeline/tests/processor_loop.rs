@@ -271,6 +271,18 @@ async fn a_commit_notes_all_outputs_and_partitions_with_one_append() {
                 .is_some()
         })
         .await;
+    let source = world.process("source").await;
+    let mut emitter =
+        Emitter::open(source.emitter_context(), "ats.applicant", common::topic("ats.applicant")).await.unwrap();
+    emitter.own(&(0..12).collect::<Vec<_>>()).await.unwrap();
+    let mut people = async |numbers: std::ops::Range<u32>| {
+        let count = numbers.end as usize;
+        let people = numbers.map(|n| put(&applicant(n, "Grace", &[1]))).collect();
+        emitter.emit(people, &stamp(world.clock.now())).await.unwrap();
+        world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == count).await;
+    };
+    // The first records of a partition are noted by themselves.
+    people(1..200).await;
     let (noted, commits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (count_noted, count_commits) = (Arc::clone(&noted), Arc::clone(&commits));
     world.log.set_faults(Arc::new(move |step| {
@@ -283,13 +295,7 @@ async fn a_commit_notes_all_outputs_and_partitions_with_one_append() {
         };
         Fault::Ok
     }));
-    let source = world.process("source").await;
-    let mut emitter =
-        Emitter::open(source.emitter_context(), "ats.applicant", common::topic("ats.applicant")).await.unwrap();
-    emitter.own(&(0..12).collect::<Vec<_>>()).await.unwrap();
-    let people = (1..60).map(|n| put(&applicant(n, "Grace", &[1]))).collect();
-    emitter.emit(people, &stamp(world.clock.now())).await.unwrap();
-    world.until(async || world.table::<register::Milestone>("register.milestone").await.len() == 60).await;
+    people(200..260).await;
     stop.cancel();
     world.drive(task).await.unwrap().unwrap();
     let (noted, commits) = (noted.load(Ordering::SeqCst), commits.load(Ordering::SeqCst));

@@ -120,6 +120,7 @@ impl Emitter {
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.behind = false;
         }
+        self.context.state.incarnations.vouch(&self.reached()).await?;
         let healed = self.heal(partition, "a former owner appended late, healing").await;
         if healed.is_err() {
             self.behind(partition);

@@ -359,6 +359,7 @@ impl Emitter {
             // What was made before other records were found, and perhaps healed, may not stand above them.
             made = if read_on { part.map(|part| self.make(part, original, stamp, &mut floors)) } else { next };
         }
+        self.context.state.incarnations.vouch(&self.reached()).await?;
         self.save_one()?;
         Ok(emitted)
     }

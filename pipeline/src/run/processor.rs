@@ -354,6 +354,8 @@ impl Loop<'_> {
         // A rebalance may have taken a partition away between the log's answer and now.
         let records: Vec<Record> =
             records.into_iter().filter(|record| self.partitions.contains_key(&record.at.partition)).collect();
+        let life = |at: &TopicPartition| self.partitions.get(&at.partition)?.mark.inputs.get(&*at.topic);
+        self.runtime.state.incarnations.vouch_by(&records, life).await?;
         let ends = ends_of(&records);
         let at_once = if self.processor.one_group() { usize::MAX } else { GROUPS_AT_ONCE };
         let mut rest = records;

@@ -64,6 +64,21 @@ pub struct Reached {
     pub landmark: Option<Landmark>,
 }
 
+impl Reached {
+    /// How far the last record of each partition leads that is among these, and of a life that is known.
+    fn by<'l>(records: &[Record], life: impl Fn(&TopicPartition) -> Option<&'l Incarnation>) -> Vec<Self> {
+        let mut last: BTreeMap<&TopicPartition, &Record> = BTreeMap::new();
+        for record in records {
+            last.insert(&record.at, record);
+        }
+        let reached = last.into_iter().filter_map(|(at, record)| {
+            let (incarnation, landmark) = (life(at)?.clone(), Some(Landmark::of_record(record)));
+            Some(Self { at: at.clone(), incarnation, end: record.offset.next(), landmark })
+        });
+        reached.collect()
+    }
+}
+
 /// The incarnations of all entity topics' partitions.
 pub struct Incarnations {
     table: StateTable,
@@ -236,6 +251,37 @@ impl Incarnations {
             // Where somebody else wrote meanwhile, there may be nothing left to say.
             self.table.put_unless_changed(&news).await?;
         }
+    }
+
+    /// Gives lives that have no landmark one. Whoever keeps offsets of a life calls this before: else, where its owner died
+    /// before it noted one, nobody could tell it from another life that has grown as long.
+    pub async fn vouch(&self, reached: &[Reached]) -> Result<(), StateError> {
+        loop {
+            let mut news = Vec::new();
+            for reached in reached.iter().filter(|reached| reached.landmark.is_some()) {
+                let key = self.key(&reached.at);
+                let known = self.table.get::<Life>(&key)?;
+                if known.as_ref().is_some_and(|(life, _)| life.landmark.is_some()) {
+                    continue;
+                }
+                if let Some(life) = further(known.as_ref().map(|(life, _)| life), reached) {
+                    news.push((key, life, known.map(|(_, at)| at)));
+                }
+            }
+            if news.is_empty() {
+                return Ok(());
+            }
+            self.table.put_unless_changed(&news).await?;
+        }
+    }
+
+    /// [`Self::vouch`], by records that were read of these lives.
+    pub async fn vouch_by<'l>(
+        &self,
+        records: &[Record],
+        life: impl Fn(&TopicPartition) -> Option<&'l Incarnation>,
+    ) -> Result<(), StateError> {
+        self.vouch(&Reached::by(records, life)).await
     }
 
     /// Whether keys of the partition have lost their right record, in this life, and not everything was stated again.

@@ -80,6 +80,98 @@ async fn a_letter_of_a_former_life_replayed() {
     assert!(answer.done && answer.text.contains("made anew"), "{}", answer.text);
 }
 
+/// Runs `component` until its process dies behind its very first append to `topic`, of which it can note nothing then.
+async fn dies_behind_its_first_append<T: std::fmt::Debug>(
+    site: &Site,
+    topic: &'static str,
+    component: impl Future<Output = T>,
+) {
+    let appended = Arc::new(AtomicBool::new(false));
+    let died = Arc::new(tokio::sync::Notify::new());
+    let (seen, dies) = (Arc::clone(&appended), Arc::clone(&died));
+    site.world.log.set_faults(Arc::new(move |step| {
+        if let Action::Append { topic: to, .. } = &step.action {
+            if &**to == topic && step.when == When::After {
+                seen.store(true, Ordering::SeqCst);
+            } else if seen.load(Ordering::SeqCst) && step.when == When::Before {
+                dies.notify_one();
+                return Fault::Crash;
+            }
+        }
+        Fault::Ok
+    }));
+    tokio::select! {
+        () = died.notified() => {}
+        ended = component => panic!("it must die behind its append: {ended:?}"),
+    }
+    crate::common::no_faults(&site.world.log);
+}
+
+/// A processor dies behind the very first append to its output; the target takes the record. Then the topic is made anew, and
+/// filled past its old end, while nobody looks.
+///
+/// Guard: `vouch_by` in `Loop::deliver` (`run/sink/deliver.rs`). Without it nobody could tell that the topic was another one,
+/// and the target went on behind the former one's end.
+#[tokio::test]
+async fn an_output_recreated_after_its_owner_died_behind_the_first_append() {
+    let site = Site::new().await;
+    site.says(&[(2, "b")]);
+    site.read(&site.process("source").await).await.unwrap();
+    let dying = site.process("dying").await;
+    dies_behind_its_first_append(&site, OUTPUT, site.derive(&dying)).await;
+    site.world.log.expire_member("muster.reasons", 0);
+    site.deliver(&site.process("sink").await).await.unwrap();
+    assert_eq!(site.target.next(OUTPUT), Some(Offset(1)));
+    site.world.log.recreate_topic(OUTPUT, 1);
+    // In the new topic, another record is the first.
+    let now = [(1, "a"), (2, "b"), (3, "c")];
+    site.says(&now);
+    site.day("two").await;
+    site.is(&now).await;
+}
+
+/// The same with a source and a processor: the one dies, the other has derived what there was. The topic loses it, which
+/// leaves the group's offsets as they were.
+///
+/// Guard: `vouch_by` in `Loop::rederive_partition` (`run/processor/rederive.rs`), since a processor's first reading derives all.
+/// Without it the first record of the refilled topic was never derived.
+#[tokio::test]
+async fn an_input_truncated_after_its_owner_died_behind_the_first_append() {
+    let site = Site::new().await;
+    site.says(&[(2, "b")]);
+    let dying = site.process("dying").await;
+    dies_behind_its_first_append(&site, INPUT, site.read(&dying)).await;
+    site.derive(&site.process("processor").await).await.unwrap();
+    assert_eq!(site.world.records(OUTPUT).await.len(), 1);
+    site.world.log.truncate(&TopicPartition::new(INPUT, 0), Offset::START);
+    let now = [(1, "a"), (2, "b"), (3, "c")];
+    site.says(&now);
+    site.day("two").await;
+    site.is(&now).await;
+}
+
+/// The same with an owner's memory: a process takes the partition over and saves what it has read, but notes nothing.
+///
+/// Guard: `vouch` in `Emitter::read_on` (`emitter/look.rs`). Without it the new topic was taken for the same, and the saved memory
+/// for what it holds.
+#[tokio::test]
+async fn a_topic_recreated_after_an_owner_that_only_read_it() {
+    let site = Site::new().await;
+    site.says(&[(2, "b")]);
+    let dying = site.process("dying").await;
+    dies_behind_its_first_append(&site, INPUT, site.read(&dying)).await;
+    let at = TopicPartition::new(INPUT, 0);
+    let reader = site.process("reader").await;
+    site.emitter(&reader).await;
+    let life = reader.state.incarnations.present(&at).await.unwrap();
+    let elsewhere = Site::new().await;
+    elsewhere.says(&[(1, "a"), (3, "c")]);
+    elsewhere.read(&elsewhere.process("source").await).await.unwrap();
+    site.world.log.recreate_topic(INPUT, 1);
+    refill(&site.world.log, &elsewhere.world.records(INPUT).await).await;
+    assert_ne!(site.process("later").await.state.incarnations.present(&at).await.unwrap(), life);
+}
+
 /// The input has lost its tail. A processor derives what is left, notes that it has, and dies before it says how far it has
 /// read of the new life. When it comes back, the topic is as long again as what it had read of the former one.
 ///

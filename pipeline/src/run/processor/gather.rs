@@ -140,6 +140,8 @@ impl Loop<'_> {
             return Ok(false);
         }
         while let Some(records) = scan.next().await? {
+            let life = |at: &TopicPartition| self.partitions.get(&number)?.mark.inputs.get(&*at.topic);
+            self.runtime.state.incarnations.vouch_by(&records, life).await?;
             self.take_in(number, &records)?;
         }
         self.caught_up_store(number, &scan);
@@ -311,6 +313,7 @@ impl Loop<'_> {
     ) -> Result<Option<Vec<(TopicPartition, Offset)>>, RunError> {
         let Some(mut scan) = self.begin_catching_up(number, Some(lives)).await? else { return Ok(None) };
         while let Some(records) = scan.next().await? {
+            self.runtime.state.incarnations.vouch_by(&records, |at| lives.get(&*at.topic)).await?;
             self.take_in(number, &records)?;
             if self.interrupted(subscription, stop).await? {
                 return Ok(None);

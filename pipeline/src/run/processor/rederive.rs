@@ -3,7 +3,7 @@
 //! Only the latest record of each key may be derived, or downstream would see older states again. So the inputs are
 //! read twice: once to find each key's last offset, once to derive.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use schemas::Key;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Loop;
 use crate::blocking;
+use crate::change::Incarnation;
 use crate::emitter::EmitError;
 use crate::log::{Event, Offset, Record, Scan, Subscription, TopicPartition};
 use crate::run::RunError;
@@ -45,7 +46,7 @@ impl Loop<'_> {
             let Some(mark) = self.present_marks(&[number]).await?.remove(&number) else { return Ok(()) };
             let ends = match self.gathers() {
                 true => self.rederive_groups(number, &mark.inputs, subscription, stop).await?,
-                false => self.rederive_partition(number, subscription, stop).await?,
+                false => self.rederive_partition(number, &mark.inputs, subscription, stop).await?,
             };
             let Some(ends) = ends else { return Ok(()) };
             if let Some(partition) = self.partitions.get_mut(&number) {
@@ -98,6 +99,7 @@ impl Loop<'_> {
     async fn rederive_partition(
         &mut self,
         number: u32,
+        lives: &BTreeMap<String, Incarnation>,
         subscription: &mut dyn Subscription,
         stop: &CancellationToken,
     ) -> Result<Option<Vec<(TopicPartition, Offset)>>, RunError> {
@@ -109,6 +111,7 @@ impl Loop<'_> {
         let mut last = LastOffsets::new();
         let mut scan = Scan::begin(self.runtime.log.as_ref(), &from).await?;
         while let Some(records) = scan.next().await? {
+            self.runtime.state.incarnations.vouch_by(&records, |at| lives.get(&*at.topic)).await?;
             for record in records {
                 let key = record_key(&record);
                 if record.value.is_some() {

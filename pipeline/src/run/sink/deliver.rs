@@ -23,6 +23,8 @@ impl Loop<'_> {
     pub(super) async fn deliver(&mut self, records: Vec<Record>, stop: &CancellationToken) -> Result<bool, RunError> {
         let began = self.runtime.clock.now();
         let mut counts = Counts::default();
+        let life = |at: &TopicPartition| self.places.get(at).map(|place| &place.of.incarnation);
+        self.runtime.state.incarnations.vouch_by(&records, life).await?;
         let (batch, unusable) = batch(self.runtime, &self.places, records, &mut counts).await?;
         let name = self.task.name.to_string();
         metrics::histogram!(telemetry::BATCH_RECORDS, "component" => name.clone()).record(counts.read as f64);
