@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::rounds::Spread;
-use crate::site::{REGISTER, Site, recruiters, source};
+use crate::site::{REGISTER, Ran, Site, recruiters, source};
 use crate::table::{Finding, Goal};
 use crate::{Bench, Setting};
 
@@ -23,6 +23,8 @@ struct Loaded {
     seconds: f64,
     /// Resident memory in MB, at most.
     memory: f64,
+    /// Comparing it all afterwards: system, topics and target.
+    verified: Ran,
 }
 
 async fn run(setting: Setting) -> Result<Vec<Finding>> {
@@ -44,10 +46,18 @@ async fn run(setting: Setting) -> Result<Vec<Finding>> {
     let memory =
         Finding::alone("the same: resident memory of `muster run`, at most", Spread::exactly(whole.memory), "MB");
     let note_of_memory = format!("{few} applicants: {:.0} MB", tenth.memory);
+    let what = format!("`muster verify` of them: {many} applicants and their rows, system, topics and register");
+    let verified = Finding::alone(what, Spread::exactly(whole.verified.seconds), "s");
+    let note_of_verify = format!("{few} applicants: {:.1} s", tenth.verified.seconds);
+    let what = "the same: resident memory of `muster verify`, at most";
+    let memory_of_verify = Finding::alone(what, Spread::exactly(whole.verified.memory), "MB");
+    let note_of_its_memory = format!("{few} applicants: {:.0} MB", tenth.verified.memory);
     Ok(vec![
         rate.wants(Goal::AtLeast(PACE * 0.95)).noting(note),
         times.wants(Goal::AtMost(10.5)).noting(note_of_times),
         memory.wants(Goal::AtMost(128.0)).noting(note_of_memory),
+        verified.noting(note_of_verify),
+        memory_of_verify.noting(note_of_its_memory),
     ])
 }
 
@@ -69,5 +79,6 @@ async fn loaded(setting: &Setting, applicants: usize) -> Result<Loaded> {
         }
         tokio::time::sleep(OFTEN).await;
     }
-    Ok(Loaded { seconds: began.elapsed().as_secs_f64(), memory })
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Loaded { seconds, memory, verified: site.timed(&["verify"]).await? })
 }
