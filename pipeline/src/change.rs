@@ -85,7 +85,7 @@ impl fmt::Display for Epoch {
 }
 
 /// Names one life of a topic partition: made anew when its end is found below what had been written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub String);
 

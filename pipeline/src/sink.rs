@@ -12,6 +12,7 @@ use crate::ledger::Counts;
 use crate::log::{Offset, TopicPartition};
 use crate::processor::Payload;
 use crate::reject::Reason;
+use crate::state::Landmark;
 use crate::verify::Inspect;
 
 /// A partition that is now ours to deliver.
@@ -41,6 +42,8 @@ pub struct Stored {
     pub incarnation: Incarnation,
     /// The next offset to deliver.
     pub next: Offset,
+    /// The last record below, where one was delivered.
+    pub landmark: Option<Landmark>,
     /// When it was stored, in ms since 1970, by the target's clock.
     pub at_ms: i64,
     /// A sweep isn't finished: keys that this incarnation doesn't hold are still to be deleted.
@@ -82,6 +85,8 @@ pub struct Part {
     pub expected: Offset,
     /// The next offset afterwards.
     pub next: Offset,
+    /// The last record below it, to be kept with it: with another one there, the offset means nothing any more.
+    pub landmark: Option<Landmark>,
     /// The topic wins whatever its version: the target is being swept after a new incarnation.
     pub sweeping: bool,
 }

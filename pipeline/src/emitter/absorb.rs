@@ -87,14 +87,15 @@ impl<'a> Absorber<'a> {
         self.memory.put(&entries, next, true)
     }
 
-    /// Everything below `end` has been given. Answers the schemas that values were written with, and the last record.
-    pub fn finish(mut self, end: Offset) -> Result<(BTreeSet<SchemaId>, Option<Landmark>), MemoryError> {
+    /// Everything below `end` has been given. Answers the schemas that values were written with.
+    pub fn finish(mut self, end: Offset) -> Result<BTreeSet<SchemaId>, MemoryError> {
         self.flush();
         if let Some(error) = self.failed {
             return Err(error);
         }
         self.memory.put(&[], end, false)?;
-        Ok((self.schemas, self.last.as_ref().map(Landmark::of_record)))
+        self.last.iter().for_each(|record| self.memory.passed(Landmark::of_record(record)));
+        Ok(self.schemas)
     }
 }
 

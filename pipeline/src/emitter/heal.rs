@@ -101,7 +101,8 @@ impl Emitter {
         if contiguous {
             owned.memory.put(&entries, next, false)?;
             owned.end = next;
-            owned.landmark = super::landmarks(&appends, &offsets).remove(&partition).or(owned.landmark.take());
+            let last = super::landmarks(&appends, &offsets).remove(&partition);
+            last.into_iter().for_each(|landmark| owned.memory.passed(landmark));
         } else {
             owned.behind = true;
         }

@@ -88,6 +88,11 @@ impl Emitter {
 
     async fn read_on(&mut self, partition: u32, takeover: bool) -> Result<(), EmitError> {
         let at = self.at(partition);
+        // Records behind the last one that is known are somebody else's only where that one still stands.
+        let kept = self.owned.get(&partition).map(|owned| owned.reached(at.clone()));
+        if !takeover && self.context.state.incarnations.end_belied(kept.as_slice()).await? {
+            return Err(EmitError::Reincarnated { at });
+        }
         let Some(owned) = self.owned.get_mut(&partition) else { return Err(EmitError::NotOwned { at }) };
         owned.behind = true;
         let from = owned.memory.next();
@@ -98,9 +103,8 @@ impl Emitter {
             reached => reached?,
         };
         let end = ends.first().map_or(from, |(_, end)| *end);
-        let (schemas, last) = absorber.finish(end)?;
+        let schemas = absorber.finish(end)?;
         owned.end = end;
-        owned.landmark = last.or(owned.landmark.take());
         if takeover && owned.memory.writer() >= owned.writer {
             // Epochs began anew with the claims' topic: ours must still be above all that wrote here.
             owned.writer = Epoch(owned.memory.writer().0 + 1);
@@ -120,7 +124,6 @@ impl Emitter {
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.behind = false;
         }
-        self.context.state.incarnations.vouch(&self.reached()).await?;
         let healed = self.heal(partition, "a former owner appended late, healing").await;
         if healed.is_err() {
             self.behind(partition);

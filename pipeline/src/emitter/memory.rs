@@ -14,6 +14,7 @@ use super::disk::{self, Place};
 use crate::blocking;
 use crate::change::{Epoch, Incarnation, Version};
 use crate::log::Offset;
+use crate::state::Landmark;
 
 /// Keys are compared as bytes: that is their order as text, and nothing need be checked.
 const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
@@ -102,6 +103,9 @@ struct Meta {
     incarnation: Incarnation,
     /// Everything below is in the store.
     next: Offset,
+    /// The last record below. Earlier versions kept none.
+    #[serde(default)]
+    landmark: Option<Landmark>,
     /// The highest version in the partition.
     highest: Version,
     /// The highest epoch that wrote to the partition.
@@ -164,6 +168,7 @@ impl Memory {
         let fresh = Meta {
             incarnation: incarnation.clone(),
             next: Offset::START,
+            landmark: None,
             highest: Version(0),
             writer: Epoch(-1),
             live: 0,
@@ -192,6 +197,16 @@ impl Memory {
     /// Everything below is known.
     pub fn next(&self) -> Offset {
         self.meta.next
+    }
+
+    /// The last record below [`Self::next`], of whoever wrote it; `None` where none was seen.
+    pub fn landmark(&self) -> Option<Landmark> {
+        self.meta.landmark
+    }
+
+    /// The last record that was put, or left out, is this one.
+    pub fn passed(&mut self, landmark: Landmark) {
+        self.meta.landmark = Some(landmark);
     }
 
     /// The highest version in the partition.
@@ -274,7 +289,8 @@ impl Memory {
     /// Forgets everything that was read from the topic: it is scanned again.
     pub fn forget(&mut self) -> Result<(), MemoryError> {
         self.clear().map_err(|source| self.failed(source))?;
-        self.meta = Meta { next: Offset::START, highest: Version(0), writer: Epoch(-1), live: 0, ..self.meta.clone() };
+        let fresh = Meta { next: Offset::START, landmark: None, highest: Version(0), ..self.meta.clone() };
+        self.meta = Meta { writer: Epoch(-1), live: 0, ..fresh };
         Ok(())
     }
 

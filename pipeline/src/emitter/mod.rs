@@ -11,6 +11,7 @@ mod heal;
 mod look;
 mod make;
 pub mod memory;
+mod own;
 mod restate;
 
 use std::collections::{BTreeMap, HashMap};
@@ -114,11 +115,15 @@ struct Owned {
     memory: Memory,
     /// The end that our own appends have led to. Records between it and an append of ours are somebody else's.
     end: Offset,
-    /// The last record known there, of whoever wrote it.
-    landmark: Option<Landmark>,
     /// An append failed half-way, or somebody else has appended: read on before the next change.
     behind: bool,
     looked: DateTime<Utc>,
+}
+
+impl Owned {
+    fn reached(&self, at: TopicPartition) -> Reached {
+        Reached { at, incarnation: self.incarnation.clone(), end: self.end, landmark: self.memory.landmark() }
+    }
 }
 
 /// What an emitter needs of the process around it.
@@ -193,51 +198,6 @@ impl Emitter {
         schemas::partition_of(key.prefix(self.group_fields).as_bytes(), self.partitions)
     }
 
-    /// Claims partitions, reads what the topic holds of them and heals what a former owner left.
-    pub async fn own(&mut self, partitions: &[u32]) -> Result<BTreeMap<u32, OwnedPartition>, EmitError> {
-        let mut shown = BTreeMap::new();
-        let all: Vec<TopicPartition> = partitions.iter().map(|partition| self.at(*partition)).collect();
-        let mut claims = Vec::with_capacity(all.len());
-        for at in &all {
-            self.owned.remove(&at.partition);
-            let key = format!("{}|{at}", self.component);
-            claims.push(self.context.state.claims.claim(&key).await?);
-        }
-        let mut lives = self.context.state.incarnations.present_all(&all).await?;
-        for (at, claim) in all.into_iter().zip(claims) {
-            let partition = at.partition;
-            let Some(incarnation) = lives.remove(&at) else { return Err(EmitError::NotOwned { at }) };
-            let now = self.context.clock.now();
-            let memory = Memory::open(
-                self.context.folder.as_ref(),
-                &at.to_string(),
-                self.partitions,
-                &incarnation,
-                now.timestamp_millis(),
-                i64::try_from(self.topic.delete_retention.as_millis()).unwrap_or(i64::MAX) / 2,
-            )?;
-            let end = memory.next();
-            let writer = claim.epoch();
-            let owned = Owned {
-                claim,
-                writer,
-                incarnation: incarnation.clone(),
-                memory,
-                end,
-                landmark: None,
-                behind: true,
-                looked: now,
-            };
-            self.owned.insert(partition, owned);
-            // A former owner may have died before it could state everything again.
-            self.forgotten += u64::from(self.context.state.incarnations.incomplete(&at, &incarnation)?);
-            self.catch_up(partition, true).await?;
-            self.save(partition)?;
-            shown.insert(partition, OwnedPartition { incarnation });
-        }
-        Ok(shown)
-    }
-
     /// How many keys, since this was last asked, had their right record overwritten and taken by compaction: everything
     /// must be stated again.
     pub fn take_forgotten(&mut self) -> u64 {
@@ -292,13 +252,7 @@ impl Emitter {
 
     /// How far it knows its partitions, for [`crate::state::Incarnations::reached_all`].
     pub fn reached(&self) -> Vec<Reached> {
-        let each = self.owned.iter().map(|(partition, owned)| Reached {
-            at: self.at(*partition),
-            incarnation: owned.incarnation.clone(),
-            end: owned.end,
-            landmark: owned.landmark.clone(),
-        });
-        each.collect()
+        self.owned.iter().map(|(partition, owned)| owned.reached(self.at(*partition))).collect()
     }
 
     fn at(&self, partition: u32) -> TopicPartition {
@@ -359,7 +313,6 @@ impl Emitter {
             // What was made before other records were found, and perhaps healed, may not stand above them.
             made = if read_on { part.map(|part| self.make(part, original, stamp, &mut floors)) } else { next };
         }
-        self.context.state.incarnations.vouch(&self.reached()).await?;
         self.save_one()?;
         Ok(emitted)
     }
@@ -440,7 +393,7 @@ impl Emitter {
             if contiguous && !owned.behind {
                 owned.memory.put(&entries, last, true)?;
                 owned.end = last;
-                owned.landmark = landmarks.remove(&partition).or(owned.landmark.take());
+                landmarks.remove(&partition).into_iter().for_each(|landmark| owned.memory.passed(landmark));
             } else {
                 owned.behind = true;
                 self.catch_up(partition, false).await?;

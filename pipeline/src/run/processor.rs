@@ -6,6 +6,7 @@
 mod derive;
 mod erased;
 mod gather;
+mod read;
 mod rederive;
 mod replay;
 mod store;
@@ -21,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::derive::Taken;
 pub use self::erased::AnyProcessor;
+use self::read::{Metadata, Read, last_of};
 use self::store::Store;
 use self::tables::ReferenceTables;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
-use crate::change::Incarnation;
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
-use crate::state::Mark;
+use crate::state::{Mark, Reached};
 
 /// What groups come to is held until the log has it, headers and all: many times what they took as inputs.
 const GROUPS_AT_ONCE: usize = 500;
@@ -53,8 +54,8 @@ pub struct ProcessorTask {
 
 /// What a processor holds of one partition number (of all its inputs and outputs).
 struct Partition {
-    /// Where reading goes on, per input topic.
-    next: BTreeMap<Arc<str>, Offset>,
+    /// How far it has been read.
+    read: Read,
     /// What it was derived under.
     mark: Mark,
     /// All inputs, for a processor whose inputs are one group.
@@ -203,7 +204,7 @@ impl Loop<'_> {
     async fn heed_pause(&mut self, subscription: &mut dyn Subscription) -> Result<bool, RunError> {
         let paused = self.runtime.paused(self.processor.name());
         for (number, partition) in &self.partitions {
-            for (topic, next) in &partition.next {
+            for (topic, next) in &partition.read.next {
                 let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
                 match (self.paused, paused) {
                     (false, true) => subscription.pause(&[at]).await?,
@@ -242,22 +243,37 @@ impl Loop<'_> {
             emitter.own(&numbers).await?;
             forgotten += emitter.take_forgotten();
         }
+        let inputs: Vec<TopicPartition> = numbers.iter().flat_map(|number| self.inputs_of(*number)).collect();
+        let committed: BTreeMap<TopicPartition, Option<Committed>> =
+            inputs.iter().cloned().zip(subscription.committed(&inputs).await?).collect();
+        let kept = committed.iter().filter_map(|(at, committed)| {
+            let Committed { next, metadata } = committed.as_ref()?;
+            let Metadata { life, landmark, .. } = Metadata::parse(metadata);
+            Some(Reached { at: at.clone(), incarnation: life, end: *next, landmark })
+        });
+        self.runtime.state.incarnations.end_belied(&kept.collect::<Vec<_>>()).await?;
         let mut marks = self.present_marks(&numbers).await?;
         for &number in &numbers {
             let at: Vec<TopicPartition> = self.inputs_of(number);
-            let committed = subscription.committed(&at).await?;
+            let committed: Vec<Option<Committed>> = at.iter().map(|at| committed.get(at).cloned().flatten()).collect();
             let Some(mark) = marks.remove(&number) else { continue };
             let whole = self.usable(&at, &committed, &mark).await?;
             let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
-            let next = at.iter().zip(committed).filter_map(|(at, c)| Some((Arc::clone(&at.topic), c?.next))).collect();
+            let mut read = Read::default();
+            for (at, committed) in at.iter().zip(&committed) {
+                let Some(Committed { next, metadata }) = committed else { continue };
+                read.next.insert(Arc::clone(&at.topic), *next);
+                let landmark = Metadata::parse(metadata).landmark;
+                read.landmarks.extend(landmark.map(|landmark| (Arc::clone(&at.topic), landmark)));
+            }
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
             // A store can't be opened twice.
             self.partitions.remove(&number);
             let store = self.open_store(number, &mark.inputs)?;
-            self.partitions.insert(number, Partition { next, mark, rows: BTreeMap::new(), store });
+            self.partitions.insert(number, Partition { read, mark, rows: BTreeMap::new(), store });
             if current && self.catch_up_at_once(number).await? {
                 for at in &at {
-                    let next = self.partitions[&number].next[&at.topic];
+                    let next = self.partitions[&number].read.next[&at.topic];
                     subscription.start(at, next).await?;
                 }
             } else {
@@ -280,20 +296,20 @@ impl Loop<'_> {
         let now_ms = self.runtime.clock.now().timestamp_millis();
         for (at, committed) in at.iter().zip(committed) {
             let Some(committed) = committed else { return Ok(false) };
-            let (life, at_ms) = committed.metadata.split_once('|').unwrap_or_default();
+            let Metadata { life, at_ms, .. } = Metadata::parse(&committed.metadata);
             let bounds = self.runtime.log.ends(&at.topic).await?;
             let bounds = bounds.get(at.partition as usize).copied();
             if bounds.is_none_or(|bounds| committed.next > bounds.end) {
                 // It ends below what was read of it: a new incarnation begins.
-                self.runtime.state.incarnations.reached(at, &Incarnation(life.to_owned()), committed.next).await?;
+                self.runtime.state.incarnations.reached(at, &life, committed.next).await?;
                 return Ok(false);
             }
             let tombstones_live = self.tombstones_live_ms(&at.topic);
             // Either way: a clock that was set doesn't tell how long it was.
-            let away_ms = (now_ms - at_ms.parse().unwrap_or(0)).saturating_abs();
+            let away_ms = (now_ms - at_ms).saturating_abs();
             // A mark is saved before the offsets: who died in between has left those of the former life, which may have been
             // passed again by now.
-            let is_of_this_life = mark.inputs.get(&*at.topic).is_some_and(|present| present.0 == life);
+            let is_of_this_life = mark.inputs.get(&*at.topic).is_some_and(|present| *present == life);
             if !is_of_this_life
                 || bounds.is_none_or(|bounds| committed.next < bounds.start)
                 || away_ms > tombstones_live
@@ -354,9 +370,7 @@ impl Loop<'_> {
         // A rebalance may have taken a partition away between the log's answer and now.
         let records: Vec<Record> =
             records.into_iter().filter(|record| self.partitions.contains_key(&record.at.partition)).collect();
-        let life = |at: &TopicPartition| self.partitions.get(&at.partition)?.mark.inputs.get(&*at.topic);
-        self.runtime.state.incarnations.vouch_by(&records, life).await?;
-        let ends = ends_of(&records);
+        let last = last_of(&records);
         let at_once = if self.processor.one_group() { usize::MAX } else { GROUPS_AT_ONCE };
         let mut rest = records;
         while rest.len() > at_once {
@@ -365,9 +379,9 @@ impl Loop<'_> {
             rest = later;
         }
         self.derive_records(rest).await?;
-        for (at, next) in ends {
+        for (at, last) in last {
             if let Some(partition) = self.partitions.get_mut(&at.partition) {
-                partition.next.insert(at.topic, next);
+                partition.read.passed(&at.topic, last);
             }
         }
         Ok(())
@@ -380,10 +394,12 @@ impl Loop<'_> {
         let now_ms = self.runtime.clock.now().timestamp_millis();
         let mut offsets = Vec::new();
         for (number, partition) in &self.partitions {
-            for (topic, next) in &partition.next {
-                let life = partition.mark.inputs.get(&**topic).map(ToString::to_string).unwrap_or_default();
+            for (topic, next) in &partition.read.next {
+                let life = partition.mark.inputs.get(&**topic).cloned().unwrap_or_default();
+                let landmark = partition.read.landmarks.get(topic).copied();
+                let metadata = Metadata { life, at_ms: now_ms, landmark }.to_string();
                 let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
-                offsets.push((at, Committed { next: *next, metadata: format!("{life}|{now_ms}") }));
+                offsets.push((at, Committed { next: *next, metadata }));
             }
         }
         subscription.commit(&offsets).await?;
@@ -410,7 +426,7 @@ impl Loop<'_> {
         }
         self.gaps_looked = now;
         for (number, partition) in &mut self.partitions {
-            for (topic, next) in &mut partition.next {
+            for (topic, next) in &mut partition.read.next {
                 let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
                 let ends = self.runtime.log.ends(topic).await?;
                 let end = ends.get(*number as usize).map_or(Offset::START, |bounds| bounds.end);
@@ -429,7 +445,7 @@ impl Loop<'_> {
             let ends = self.runtime.log.ends(topic).await?;
             for (number, partition) in &self.partitions {
                 let end = ends.get(*number as usize).map_or(Offset::START, |bounds| bounds.end);
-                let next = partition.next.get(*topic).copied().unwrap_or(Offset::START);
+                let next = partition.read.next.get(*topic).copied().unwrap_or(Offset::START);
                 if next < end {
                     return Ok(false);
                 }
@@ -438,14 +454,4 @@ impl Loop<'_> {
         self.tables.settled().await?;
         Ok(!self.tables.behind())
     }
-}
-
-/// Where reading goes on behind these records, per partition.
-fn ends_of(records: &[Record]) -> BTreeMap<TopicPartition, Offset> {
-    let mut ends = BTreeMap::new();
-    for record in records {
-        let end: &mut Offset = ends.entry(record.at.clone()).or_default();
-        *end = (*end).max(record.offset.next());
-    }
-    ends
 }

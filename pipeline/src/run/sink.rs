@@ -24,7 +24,8 @@ use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Epoch;
 use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
 use crate::retry::Breaker;
-use crate::sink::{Assigned, Resume, Sink, Stored};
+use crate::sink::{Assigned, Delivery, Part, Resume, Sink, Stored};
+use crate::state::{Landmark, Reached};
 use crate::telemetry;
 
 /// How long a loop waits for records before it looks after everything else.
@@ -81,6 +82,8 @@ struct Place {
     of: Assigned,
     /// Everything below is in the target.
     next: Offset,
+    /// The last record below.
+    landmark: Option<Landmark>,
     /// Nothing but gaps lies between `next` and here. The target's own offset only moves with records.
     empty_to: Offset,
     sweep: Option<Sweep>,
@@ -90,6 +93,12 @@ impl Place {
     /// Everything below has been delivered, or is no longer there.
     fn reached(&self) -> Offset {
         self.next.max(self.empty_to)
+    }
+
+    /// Changes that move nothing on.
+    fn part(&self, deliveries: Vec<Delivery>, sweeping: bool) -> Part {
+        let Self { of, next, landmark, .. } = self;
+        Part { of: of.clone(), deliveries, expected: *next, next: *next, landmark: *landmark, sweeping }
     }
 }
 
@@ -286,6 +295,37 @@ impl Loop<'_> {
         subscription: &mut dyn Subscription,
         partitions: &[TopicPartition],
     ) -> Result<(), RunError> {
+        let (ours, stored) = loop {
+            let (ours, stored) = self.take_over(subscription, partitions).await?;
+            let each = ours.iter().zip(&stored);
+            let kept = each.filter_map(|(of, stored)| {
+                let Stored { incarnation, next, landmark, .. } = stored.clone()?;
+                Some(Reached { at: of.at(), incarnation, end: next, landmark })
+            });
+            if !self.runtime.state.incarnations.end_belied(&kept.collect::<Vec<_>>()).await? {
+                break (ours, stored);
+            }
+        };
+        for (of, stored) in ours.into_iter().zip(stored) {
+            let at = of.at();
+            let landmark = stored.as_ref().and_then(|stored| stored.landmark);
+            let bounds = self.bounds(&at).await?;
+            let (next, sweep) = self.judge(&of, stored, bounds);
+            let landmark = landmark.filter(|landmark| landmark.offset < next);
+            subscription.start(&at, next).await?;
+            self.places.insert(at, Place { of, next, landmark, empty_to: next, sweep });
+        }
+        // What was just started is paused again where it must be.
+        self.paused = false;
+        Ok(())
+    }
+
+    /// Claims partitions, in the log and in the target, and asks what has been stored of them.
+    async fn take_over(
+        &mut self,
+        subscription: &mut dyn Subscription,
+        partitions: &[TopicPartition],
+    ) -> Result<(Vec<Assigned>, Vec<Option<Stored>>), RunError> {
         let mut ours = Vec::with_capacity(partitions.len());
         let lives = self.runtime.state.incarnations.present_all(partitions).await?;
         for at in partitions {
@@ -298,22 +338,13 @@ impl Loop<'_> {
         let resume = self.task.sink.assigned(&ours).await?;
         let at: Vec<TopicPartition> = ours.iter().map(Assigned::at).collect();
         self.group_offsets = matches!(resume, Resume::GroupOffsets);
-        let committed = match resume {
+        let committed: Vec<Option<Stored>> = match resume {
             Resume::GroupOffsets => {
                 subscription.committed(&at).await?.into_iter().map(|c| c.and_then(stored)).collect()
             }
-            Resume::Own(mut own) => at.iter().map(|at| own.remove(at).flatten()).collect::<Vec<_>>(),
+            Resume::Own(mut own) => at.iter().map(|at| own.remove(at).flatten()).collect(),
         };
-        for (of, stored) in ours.into_iter().zip(committed) {
-            let at = of.at();
-            let bounds = self.bounds(&at).await?;
-            let (next, sweep) = self.judge(&of, stored, bounds);
-            subscription.start(&at, next).await?;
-            self.places.insert(at, Place { of, next, empty_to: next, sweep });
-        }
-        // What was just started is paused again where it must be.
-        self.paused = false;
-        Ok(())
+        Ok((ours, committed))
     }
 
     /// Where to go on. A void offset means: from the start, and the topic wins whatever its version.
@@ -357,7 +388,8 @@ impl Loop<'_> {
             .iter()
             .map(|(at, place)| {
                 let sweeping = place.sweep.is_some();
-                let metadata = format!("{}|{now_ms}|{sweeping}", place.of.incarnation);
+                let landmark = place.landmark.map(|landmark| landmark.to_string()).unwrap_or_default();
+                let metadata = format!("{}|{now_ms}|{sweeping}|{landmark}", place.of.incarnation);
                 (at.clone(), Committed { next: place.next, metadata })
             })
             .collect();
@@ -440,5 +472,6 @@ fn stored(committed: Committed) -> Option<Stored> {
     let incarnation = crate::change::Incarnation(parts.next()?.to_owned());
     let at_ms = parts.next()?.parse().ok()?;
     let sweeping = parts.next()? == "true";
-    Some(Stored { incarnation, next: committed.next, at_ms, sweeping })
+    let landmark = parts.next().and_then(|landmark| landmark.parse().ok());
+    Some(Stored { incarnation, next: committed.next, landmark, at_ms, sweeping })
 }

@@ -1,6 +1,9 @@
 //! The lives of topic partitions: a topic that was recreated or truncated under us is noticed, never skipped over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -26,23 +29,26 @@ struct Life {
     incomplete: bool,
 }
 
-/// The last record that an owner knows in a life, as a place and a fingerprint. In one life a place never holds another
-/// record; compaction may take the record, and then nobody can tell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A record that somebody knows in a life, as a place and a fingerprint. In one life a place never holds another record;
+/// compaction may take the record, and then nobody can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Landmark {
-    offset: Offset,
-    print: String,
+    /// Where the record stands.
+    pub offset: Offset,
+    /// Of its key and value, and of who wrote it when.
+    #[serde(with = "hexadecimal")]
+    pub print: u64,
 }
 
 impl Landmark {
-    /// Of a record that stands at `offset`: its key and value, and who wrote it when.
+    /// Of a record that stands at `offset`.
     pub fn of(offset: Offset, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> Self {
         let mut hasher = Xxh3::new();
         for part in [key, value, headers.get(header::VERSION), headers.get(header::WRITER)] {
             hasher.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             hasher.update(part.unwrap_or_default());
         }
-        Self { offset, print: format!("{:032x}", hasher.digest128()) }
+        Self { offset, print: (hasher.digest128() >> 64) as u64 }
     }
 
     /// Of a record that was read.
@@ -51,7 +57,39 @@ impl Landmark {
     }
 }
 
-/// How far an owner knows a partition.
+/// As it stands in a group's commits: `41:9f86d081884c7d65`.
+impl fmt::Display for Landmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:016x}", self.offset, self.print)
+    }
+}
+
+impl FromStr for Landmark {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (offset, print) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self { offset: Offset(offset.parse()?), print: u64::from_str_radix(print, 16)? })
+    }
+}
+
+mod hexadecimal {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(print: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{print:016x}"))
+    }
+
+    /// Earlier versions wrote twice as many digits: the first ones are the same.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        u64::from_str_radix(text.get(..16).unwrap_or(&text), 16).map_err(D::Error::custom)
+    }
+}
+
+/// How far somebody knows a partition.
 #[derive(Debug, Clone)]
 pub struct Reached {
     /// The partition.
@@ -60,23 +98,16 @@ pub struct Reached {
     pub incarnation: Incarnation,
     /// Its end there.
     pub end: Offset,
-    /// The last record it knows there, where it has seen one.
+    /// The last record known there, where one was seen.
     pub landmark: Option<Landmark>,
 }
 
-impl Reached {
-    /// How far the last record of each partition leads that is among these, and of a life that is known.
-    fn by<'l>(records: &[Record], life: impl Fn(&TopicPartition) -> Option<&'l Incarnation>) -> Vec<Self> {
-        let mut last: BTreeMap<&TopicPartition, &Record> = BTreeMap::new();
-        for record in records {
-            last.insert(&record.at, record);
-        }
-        let reached = last.into_iter().filter_map(|(at, record)| {
-            let (incarnation, landmark) = (life(at)?.clone(), Some(Landmark::of_record(record)));
-            Some(Self { at: at.clone(), incarnation, end: record.offset.next(), landmark })
-        });
-        reached.collect()
-    }
+/// What stands where a landmark stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Same,
+    Other,
+    Nothing,
 }
 
 /// The incarnations of all entity topics' partitions.
@@ -180,14 +211,26 @@ impl Incarnations {
         ends: &BTreeMap<TopicPartition, Ends>,
     ) -> Result<BTreeSet<TopicPartition>, StateError> {
         let mut standing = BTreeSet::new();
-        let mut open: BTreeMap<TopicPartition, &Landmark> = BTreeMap::new();
+        let mut open: BTreeMap<TopicPartition, Landmark> = BTreeMap::new();
         for (at, life) in lives {
-            match &life.landmark {
-                Some(landmark) if landmark.offset < ends[at].start => {}
+            match life.landmark {
                 Some(landmark) => drop(open.insert(at.clone(), landmark)),
                 None => drop(standing.insert(at.clone())),
             }
         }
+        let found = self.look_at(open, ends).await?;
+        standing.extend(found.into_iter().filter(|(_, found)| *found == Found::Same).map(|(at, _)| at));
+        Ok(standing)
+    }
+
+    /// What stands where these landmarks stood, with one reading of all.
+    async fn look_at(
+        &self,
+        mut open: BTreeMap<TopicPartition, Landmark>,
+        ends: &BTreeMap<TopicPartition, Ends>,
+    ) -> Result<BTreeMap<TopicPartition, Found>, StateError> {
+        let mut found: BTreeMap<TopicPartition, Found> = open.keys().map(|at| (at.clone(), Found::Nothing)).collect();
+        open.retain(|at, landmark| ends.get(at).is_some_and(|b| b.start <= landmark.offset && landmark.offset < b.end));
         'again: while !open.is_empty() {
             let from: Vec<_> = open.iter().map(|(at, landmark)| (at.clone(), landmark.offset)).collect();
             let mut reader = match self.log.read(&from).await {
@@ -200,20 +243,49 @@ impl Incarnations {
                     chunk => chunk?,
                 };
                 for record in &chunk.records {
-                    // The first at or behind its place: another one, where compaction has taken it.
-                    let landmark = open.remove(&record.at);
-                    if landmark.is_some_and(|landmark| Landmark::of_record(record) == *landmark) {
-                        standing.insert(record.at.clone());
-                    }
+                    // The first one at or behind the place: behind it, where compaction has taken the landmark.
+                    let Some(landmark) = open.remove(&record.at).filter(|landmark| landmark.offset == record.offset)
+                    else {
+                        continue;
+                    };
+                    let same = Landmark::of_record(record) == landmark;
+                    found.insert(record.at.clone(), if same { Found::Same } else { Found::Other });
                 }
-                for (at, end) in &chunk.at_end {
-                    if open.get(at).is_some_and(|landmark| *end > landmark.offset) {
-                        open.remove(at);
-                    }
+                for (at, _) in &chunk.at_end {
+                    open.remove(at);
                 }
             }
         }
-        Ok(standing)
+        Ok(found)
+    }
+
+    /// Ends those lives where another record stands now than somebody has read there, whose landmark is the last record
+    /// below an offset that they have kept. Answers whether there were any: then what they have kept counts for nothing.
+    ///
+    /// The landmark in `muster.topics` isn't enough: a log that has lost its tail may have lost what was noted of it, too.
+    pub async fn end_belied(&self, kept: &[Reached]) -> Result<bool, StateError> {
+        let mut landmarks = BTreeMap::new();
+        for Reached { at, incarnation, landmark, .. } in kept {
+            let present = self.table.get::<Life>(&self.key(at))?;
+            if let Some(landmark) =
+                landmark.filter(|_| present.is_some_and(|(life, _)| life.incarnation == *incarnation))
+            {
+                landmarks.insert(at.clone(), landmark);
+            }
+        }
+        if landmarks.is_empty() {
+            return Ok(false);
+        }
+        let ends = self.ends(landmarks.keys()).await?;
+        let found = self.look_at(landmarks, &ends).await?;
+        let mut any = false;
+        for kept in kept.iter().filter(|kept| found.get(&kept.at) == Some(&Found::Other)) {
+            let Reached { at, incarnation, .. } = kept;
+            tracing::warn!(topic = %at.topic, partition = at.partition, "another record stands where one was read: a new incarnation begins");
+            self.begin_anew(at, incarnation).await?;
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Another life than this one has been seen to have begun, whatever the partition's end says by now.
@@ -251,37 +323,6 @@ impl Incarnations {
             // Where somebody else wrote meanwhile, there may be nothing left to say.
             self.table.put_unless_changed(&news).await?;
         }
-    }
-
-    /// Gives lives that have no landmark one. Whoever keeps offsets of a life calls this before: else, where its owner died
-    /// before it noted one, nobody could tell it from another life that has grown as long.
-    pub async fn vouch(&self, reached: &[Reached]) -> Result<(), StateError> {
-        loop {
-            let mut news = Vec::new();
-            for reached in reached.iter().filter(|reached| reached.landmark.is_some()) {
-                let key = self.key(&reached.at);
-                let known = self.table.get::<Life>(&key)?;
-                if known.as_ref().is_some_and(|(life, _)| life.landmark.is_some()) {
-                    continue;
-                }
-                if let Some(life) = further(known.as_ref().map(|(life, _)| life), reached) {
-                    news.push((key, life, known.map(|(_, at)| at)));
-                }
-            }
-            if news.is_empty() {
-                return Ok(());
-            }
-            self.table.put_unless_changed(&news).await?;
-        }
-    }
-
-    /// [`Self::vouch`], by records that were read of these lives.
-    pub async fn vouch_by<'l>(
-        &self,
-        records: &[Record],
-        life: impl Fn(&TopicPartition) -> Option<&'l Incarnation>,
-    ) -> Result<(), StateError> {
-        self.vouch(&Reached::by(records, life)).await
     }
 
     /// Whether keys of the partition have lost their right record, in this life, and not everything was stated again.
@@ -326,10 +367,10 @@ fn further(known: Option<&Life>, reached: &Reached) -> Option<Life> {
     if life.incarnation != incarnation {
         return None;
     }
-    let known_to = life.landmark.as_ref().map(|landmark| landmark.offset);
+    let known_to = life.landmark.map(|landmark| landmark.offset);
     let landmark = landmark.filter(|landmark| known_to.is_none_or(|known| landmark.offset > known));
     if landmark.is_none() && life.end >= end {
         return None;
     }
-    Some(Life { end: life.end.max(end), landmark: landmark.or_else(|| life.landmark.clone()), ..life.clone() })
+    Some(Life { end: life.end.max(end), landmark: landmark.or(life.landmark), ..life.clone() })
 }

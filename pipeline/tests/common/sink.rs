@@ -238,7 +238,8 @@ impl State {
             return Err(fenced());
         }
         let life: &Incarnation = &part.of.incarnation;
-        let moved = Stored { incarnation: life.clone(), next: part.next, at_ms, sweeping: part.sweeping };
+        let (next, landmark) = (part.next, part.landmark);
+        let moved = Stored { incarnation: life.clone(), next, landmark, at_ms, sweeping: part.sweeping };
         let there = stored.as_ref().filter(|there| there.incarnation == *life && there.sweeping == part.sweeping);
         let write = match there {
             Some(there) if there.next == part.expected => true,
@@ -270,7 +271,7 @@ impl State {
         let Some((_, Some(stored))) = self.offsets.get_mut(&of.at()) else { return };
         stored.sweeping = false;
         if stored.incarnation != of.incarnation || stored.next.0 < 0 {
-            (stored.incarnation, stored.next) = (of.incarnation.clone(), Offset::START);
+            (stored.incarnation, stored.next, stored.landmark) = (of.incarnation.clone(), Offset::START, None);
             self.forget_life(&of.at());
         }
     }

@@ -31,7 +31,9 @@ pub(super) async fn claim_all(tx: &mut dyn Transaction, parts: &[Part]) -> Resul
 fn step(part: &Part) -> Step {
     let Incarnation(incarnation) = part.of.incarnation.clone();
     let Offset(next) = part.next;
-    let to = OffsetRow { incarnation, next, epoch: part.of.epoch.0, at_ms: 0, sweeping: part.sweeping };
+    let right_below = part.landmark.filter(|landmark| landmark.offset.next() == part.next);
+    let print = right_below.map(|landmark| landmark.print.cast_signed());
+    let to = OffsetRow { incarnation, next, print, epoch: part.of.epoch.0, at_ms: 0, sweeping: part.sweeping };
     Step { at: part.of.at(), expected: part.expected.0, to }
 }
 

@@ -285,8 +285,8 @@ async fn swept(tx: &mut dyn Transaction, of: &Assigned) -> Result<(), Failure> {
     let row = mine(tx, of).await?;
     // A partition without records, of which the target held nothing: no batch has begun its sweep here.
     let begins = row.incarnation != of.incarnation.0 || row.next < 0;
-    let next = if begins { 0 } else { row.next };
-    let swept = OffsetRow { incarnation: of.incarnation.0.clone(), next, sweeping: false, ..row };
+    let (next, print) = if begins { (0, None) } else { (row.next, row.print) };
+    let swept = OffsetRow { incarnation: of.incarnation.0.clone(), next, print, sweeping: false, ..row };
     tx.place(&of.at(), &swept).await?;
     if begins { tx.forget_life(&of.at()).await } else { Ok(()) }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pipeline::change::Epoch;
-use pipeline::log::TopicPartition;
+use pipeline::log::{Offset, TopicPartition};
 use pipeline::sink::{Held, Stored};
+use pipeline::state::Landmark;
 use schemas::Key;
 
 use super::cell::Cell;
@@ -116,6 +117,8 @@ pub(super) struct OffsetRow {
     pub(super) incarnation: String,
     /// Below 0: a sweep begins again.
     pub(super) next: i64,
+    /// Of the record right below `next`.
+    pub(super) print: Option<i64>,
     pub(super) epoch: i64,
     pub(super) at_ms: i64,
     pub(super) sweeping: bool,
@@ -265,7 +268,8 @@ impl OffsetRow {
         let written = !self.incarnation.is_empty();
         written.then(|| Stored {
             incarnation: pipeline::change::Incarnation(self.incarnation.clone()),
-            next: pipeline::log::Offset(self.next),
+            next: Offset(self.next),
+            landmark: self.print.map(|print| Landmark { offset: Offset(self.next - 1), print: print.cast_unsigned() }),
             at_ms: self.at_ms,
             sweeping: self.sweeping,
         })

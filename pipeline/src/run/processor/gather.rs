@@ -12,6 +12,7 @@ use schemas::Key;
 use tokio_util::sync::CancellationToken;
 
 use super::derive::{Origin, SetAside, Taken};
+use super::read::Read;
 use super::store::{Of, Store};
 use super::tables::payload;
 use super::{Loop, refused};
@@ -19,7 +20,7 @@ use crate::blocking;
 use crate::change::{Change, Incarnation, Version};
 use crate::emitter::{EmitError, version_of};
 use crate::ledger::Counts;
-use crate::log::{Offset, Record, Scan, Subscription, TopicPartition};
+use crate::log::{Record, Scan, Subscription};
 use crate::processor::Row;
 use crate::reject::{Reason, Reject};
 use crate::run::RunError;
@@ -140,8 +141,6 @@ impl Loop<'_> {
             return Ok(false);
         }
         while let Some(records) = scan.next().await? {
-            let life = |at: &TopicPartition| self.partitions.get(&number)?.mark.inputs.get(&*at.topic);
-            self.runtime.state.incarnations.vouch_by(&records, life).await?;
             self.take_in(number, &records)?;
         }
         self.caught_up_store(number, &scan);
@@ -158,6 +157,10 @@ impl Loop<'_> {
         let Some(partition) = self.partitions.get_mut(&number) else { return Ok(None) };
         let Some(store) = &mut partition.store else { return Ok(None) };
         let lives = lives.unwrap_or(&partition.mark.inputs);
+        // What is on this disk may be of a life that is over, too.
+        if self.runtime.state.incarnations.end_belied(&store.kept()).await? {
+            return Err(EmitError::Reincarnated { at: inputs[0].clone() }.into());
+        }
         let mut fits = store.is_of(lives);
         for at in &inputs {
             let ends = self.runtime.log.ends(&at.topic).await?;
@@ -310,17 +313,21 @@ impl Loop<'_> {
         lives: &BTreeMap<String, Incarnation>,
         subscription: &mut dyn Subscription,
         stop: &CancellationToken,
-    ) -> Result<Option<Vec<(TopicPartition, Offset)>>, RunError> {
+    ) -> Result<Option<Read>, RunError> {
         let Some(mut scan) = self.begin_catching_up(number, Some(lives)).await? else { return Ok(None) };
         while let Some(records) = scan.next().await? {
-            self.runtime.state.incarnations.vouch_by(&records, |at| lives.get(&*at.topic)).await?;
             self.take_in(number, &records)?;
             if self.interrupted(subscription, stop).await? {
                 return Ok(None);
             }
         }
         self.caught_up_store(number, &scan);
-        let ends: Vec<_> = self.inputs_of(number).into_iter().map(|at| (at.clone(), scan.end(&at))).collect();
+        let mut read = Read::default();
+        for at in self.inputs_of(number) {
+            read.next.insert(Arc::clone(&at.topic), scan.end(&at));
+        }
+        let store = self.partitions.get(&number).and_then(|partition| partition.store.as_ref());
+        read.landmarks = store.map(Store::landmarks).unwrap_or_default();
         let mut after: Option<Key> = None;
         loop {
             let touched = self.next_groups(number, after.as_ref())?;
@@ -340,7 +347,7 @@ impl Loop<'_> {
             }
         }
         let done = self.derive_orphans(number, None, subscription, stop).await?;
-        Ok(done.then_some(ends))
+        Ok(done.then_some(read))
     }
 
     /// Groups of the store behind `after`, brought up by all their inputs.

@@ -3,15 +3,15 @@
 //! Only the latest record of each key may be derived, or downstream would see older states again. So the inputs are
 //! read twice: once to find each key's last offset, once to derive.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use schemas::Key;
 use tokio_util::sync::CancellationToken;
 
 use super::Loop;
+use super::read::{Read, last_of};
 use crate::blocking;
-use crate::change::Incarnation;
 use crate::emitter::EmitError;
 use crate::log::{Event, Offset, Record, Scan, Subscription, TopicPartition};
 use crate::run::RunError;
@@ -44,14 +44,14 @@ impl Loop<'_> {
         let mut derived = 0;
         while let Some(number) = self.anew.first().copied() {
             let Some(mark) = self.present_marks(&[number]).await?.remove(&number) else { return Ok(()) };
-            let ends = match self.gathers() {
+            let read = match self.gathers() {
                 true => self.rederive_groups(number, &mark.inputs, subscription, stop).await?,
-                false => self.rederive_partition(number, &mark.inputs, subscription, stop).await?,
+                false => self.rederive_partition(number, subscription, stop).await?,
             };
-            let Some(ends) = ends else { return Ok(()) };
+            let Some(read) = read else { return Ok(()) };
             if let Some(partition) = self.partitions.get_mut(&number) {
                 partition.mark = mark.clone();
-                partition.next = ends.iter().map(|(at, end)| (Arc::clone(&at.topic), *end)).collect();
+                partition.read = read;
             }
             self.runtime.state.positions.save_mark(self.processor.name(), number, &mark).await?;
             for emitter in self.outputs.values() {
@@ -61,7 +61,7 @@ impl Loop<'_> {
             derived += 1;
         }
         for (number, partition) in &self.partitions {
-            for (topic, next) in &partition.next {
+            for (topic, next) in &partition.read.next {
                 let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
                 subscription.start(&at, *next).await?;
             }
@@ -99,19 +99,19 @@ impl Loop<'_> {
     async fn rederive_partition(
         &mut self,
         number: u32,
-        lives: &BTreeMap<String, Incarnation>,
         subscription: &mut dyn Subscription,
         stop: &CancellationToken,
-    ) -> Result<Option<Vec<(TopicPartition, Offset)>>, RunError> {
+    ) -> Result<Option<Read>, RunError> {
         if let Some(partition) = self.partitions.get_mut(&number) {
             partition.rows.clear();
         }
         let from: Vec<(TopicPartition, Offset)> =
             self.inputs_of(number).into_iter().map(|at| (at, Offset::START)).collect();
         let mut last = LastOffsets::new();
+        let mut read = Read::default();
         let mut scan = Scan::begin(self.runtime.log.as_ref(), &from).await?;
         while let Some(records) = scan.next().await? {
-            self.runtime.state.incarnations.vouch_by(&records, |at| lives.get(&*at.topic)).await?;
+            last_of(&records).into_iter().for_each(|(at, landmark)| read.passed(&at.topic, landmark));
             for record in records {
                 let key = record_key(&record);
                 if record.value.is_some() {
@@ -125,12 +125,13 @@ impl Loop<'_> {
             }
         }
         let ends: Vec<(TopicPartition, Offset)> = from.iter().map(|(at, _)| (at.clone(), scan.end(at))).collect();
+        read.next.extend(ends.iter().map(|(at, end)| (Arc::clone(&at.topic), *end)));
         let again = Scan::begin(self.runtime.log.as_ref(), &from).await?.until(&ends);
         if !self.derive_latest(again, &last, subscription, stop).await? {
             return Ok(None);
         }
         let done = self.derive_orphans(number, Some(&last), subscription, stop).await?;
-        Ok(done.then_some(ends))
+        Ok(done.then_some(read))
     }
 
     /// `false`: it left off.

@@ -15,12 +15,14 @@ use schemas::Key;
 use serde::{Deserialize, Serialize};
 
 use super::derive::Origin;
+use super::read::last_of;
 use crate::blocking;
 use crate::change::{Incarnation, Version, header};
 use crate::emitter::disk::{self, Place};
 use crate::emitter::memory::{MemoryError, cache_bytes};
 use crate::emitter::version_of;
-use crate::log::{Offset, Record};
+use crate::log::{Offset, Record, TopicPartition};
+use crate::state::{Landmark, Reached};
 
 /// By group, then topic, then key: a group's inputs stand together, in the order in which they are derived.
 const INPUTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("inputs");
@@ -39,6 +41,9 @@ const HEAD: usize = 25;
 struct Meta {
     /// By topic: the life it is of. Everything below the offset is in the store.
     topics: BTreeMap<String, (Incarnation, Offset)>,
+    /// By topic: the last record below. Earlier versions kept none.
+    #[serde(default)]
+    landmarks: BTreeMap<String, Landmark>,
     /// How many leading fields of a key make the group.
     group_fields: usize,
     /// When it was saved last, in ms since 1970.
@@ -93,7 +98,8 @@ impl Store {
         .map_err(|error| MemoryError::new(&name, error))?;
         let mut topics: Vec<Arc<str>> = of.inputs.iter().map(|topic| Arc::from(*topic)).collect();
         topics.sort_unstable();
-        let fresh = Meta { topics: beginnings(lives), group_fields: of.group_fields, saved_ms: now_ms };
+        let landmarks = BTreeMap::new();
+        let fresh = Meta { topics: beginnings(lives), landmarks, group_fields: of.group_fields, saved_ms: now_ms };
         let mut store = Self { name, partition: of.partition, topics, db, meta: fresh, unsaved: 0 };
         let usable = saved.filter(|meta: &Meta| {
             let young = (now_ms - meta.saved_ms).saturating_abs() < usable_for_ms;
@@ -114,6 +120,7 @@ impl Store {
     /// Forgets everything: the topics, whose lives are these, are read again.
     pub fn clear(&mut self, lives: &BTreeMap<String, Incarnation>) -> Result<(), MemoryError> {
         self.meta.topics = beginnings(lives);
+        self.meta.landmarks.clear();
         self.writing(|txn| {
             txn.delete_table(INPUTS)?;
             txn.delete_table(META)?;
@@ -126,6 +133,22 @@ impl Store {
     /// Everything of the topic below is in the store.
     pub fn next(&self, topic: &str) -> Offset {
         self.meta.topics.get(topic).map_or(Offset::START, |(_, next)| *next)
+    }
+
+    /// The last record below [`Self::next`], by topic.
+    pub fn landmarks(&self) -> BTreeMap<Arc<str>, Landmark> {
+        self.meta.landmarks.iter().map(|(topic, landmark)| (Arc::from(topic.as_str()), *landmark)).collect()
+    }
+
+    /// How far it knows its topics.
+    pub fn kept(&self) -> Vec<Reached> {
+        let each = self.meta.topics.iter().map(|(topic, (incarnation, end))| Reached {
+            at: TopicPartition::new(topic.as_str(), self.partition),
+            incarnation: incarnation.clone(),
+            end: *end,
+            landmark: self.meta.landmarks.get(topic).copied(),
+        });
+        each.collect()
     }
 
     /// The group of a key.
@@ -160,6 +183,12 @@ impl Store {
                 }
                 Ok(())
             })?;
+        }
+        for (at, landmark) in last_of(records) {
+            let before = meta.landmarks.get(&*at.topic).map(|before| before.offset);
+            if before.is_none_or(|before| before < landmark.offset) {
+                meta.landmarks.insert(at.topic.to_string(), landmark);
+            }
         }
         self.unsaved += latest.len();
         self.meta = meta;

@@ -13,7 +13,7 @@ use crate::processor::Payload;
 use crate::reject::{Reason, Reject};
 use crate::run::{RunError, Runtime};
 use crate::sink::{Batch, Delivery, Part};
-use crate::state::StateError;
+use crate::state::{Landmark, StateError};
 
 /// A record that can't even be handed to a sink.
 pub(super) struct Unusable {
@@ -41,7 +41,8 @@ pub(super) async fn batch(
     let (mut parts, mut unusable) = (Vec::with_capacity(by_partition.len()), Vec::new());
     for (at, records) in by_partition {
         let Some(place) = places.get(&at) else { continue };
-        let Some(next) = records.last().map(|record| record.offset.next()) else { continue };
+        let Some(last) = records.last() else { continue };
+        let (next, landmark) = (last.offset.next(), Some(Landmark::of_record(last)));
         let mut deliveries = Vec::with_capacity(records.len());
         for record in latest_per_key(records, counts) {
             match delivery(runtime, &record).await? {
@@ -54,7 +55,7 @@ pub(super) async fn batch(
             }
         }
         let (of, sweeping) = (place.of.clone(), place.sweep.is_some());
-        parts.push(Part { of, deliveries, expected: place.next, next, sweeping });
+        parts.push(Part { of, deliveries, expected: place.next, next, landmark, sweeping });
     }
     Ok((Batch { parts }, unusable))
 }

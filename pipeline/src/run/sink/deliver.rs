@@ -23,8 +23,6 @@ impl Loop<'_> {
     pub(super) async fn deliver(&mut self, records: Vec<Record>, stop: &CancellationToken) -> Result<bool, RunError> {
         let began = self.runtime.clock.now();
         let mut counts = Counts::default();
-        let life = |at: &TopicPartition| self.places.get(at).map(|place| &place.of.incarnation);
-        self.runtime.state.incarnations.vouch_by(&records, life).await?;
         let (batch, unusable) = batch(self.runtime, &self.places, records, &mut counts).await?;
         let name = self.task.name.to_string();
         metrics::histogram!(telemetry::BATCH_RECORDS, "component" => name.clone()).record(counts.read as f64);
@@ -33,7 +31,7 @@ impl Loop<'_> {
         let Some(delivered) = self.apply(batch, &mut counts, stop).await? else { return Ok(false) };
         for part in &delivered.parts {
             if let Some(place) = self.places.get_mut(&part.of.at()) {
-                place.next = part.next;
+                (place.next, place.landmark) = (part.next, part.landmark);
                 let keys = part.deliveries.iter().map(|delivery| &delivery.key);
                 place.sweep.iter_mut().for_each(|sweep| sweep.delivered(keys.clone()));
             }

@@ -12,7 +12,7 @@ use crate::log::TopicPartition;
 use crate::operations::LetterState;
 use crate::processor::Payload;
 use crate::run::RunError;
-use crate::sink::{Batch, Delivery, Part, SinkError};
+use crate::sink::{Batch, Delivery, SinkError};
 use crate::state::{Answer, RequestKind, StateError};
 
 impl Loop<'_> {
@@ -72,14 +72,7 @@ impl Loop<'_> {
             let details = serde_json::json!({ "letter": id, "state": state });
             return Ok(Some(Answer { done: true, text: text.into(), details }));
         }
-        let part = Part {
-            of: place.of.clone(),
-            deliveries: vec![delivery],
-            expected: place.next,
-            next: place.next,
-            sweeping: false,
-        };
-        let batch = Batch { parts: vec![part] };
+        let batch = Batch { parts: vec![place.part(vec![delivery], false)] };
         let applied = match self.task.sink.apply(&batch).await {
             Ok(applied) => applied,
             Err(SinkError::Rejected(rejected)) => {

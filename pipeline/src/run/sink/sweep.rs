@@ -11,7 +11,7 @@ use crate::change::Version;
 use crate::ledger::Counts;
 use crate::log::{Offset, TopicPartition};
 use crate::run::RunError;
-use crate::sink::{Batch, Delivery, Held, Part};
+use crate::sink::{Batch, Delivery, Held};
 
 /// Rows that are compared at once.
 const AT_ONCE: usize = 2_000;
@@ -142,8 +142,7 @@ impl Loop<'_> {
                     payload: None,
                 })
                 .collect();
-            let part =
-                Part { of: place.of.clone(), deliveries, expected: place.next, next: place.next, sweeping: true };
+            let part = place.part(deliveries, true);
             let mut counts = Counts { read: rows.len() as u64, ..Counts::default() };
             if self.apply(Batch { parts: vec![part] }, &mut counts, stop).await?.is_none() {
                 return Ok(false);

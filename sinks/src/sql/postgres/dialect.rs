@@ -67,6 +67,7 @@ const MIGRATIONS: &[&[&str]] = &[
 )"#,
         "create index rows_identity on muster.rows (component, topic, identity)",
     ],
+    &["alter table muster.offsets add column print bigint"],
 ];
 
 impl Dialect for Postgres<'_> {

@@ -53,7 +53,7 @@ impl Open {
 
     async fn find_offset(&mut self, at: &TopicPartition, lock: &str) -> Result<Option<OffsetRow>, Failure> {
         let sql = format!(
-            "select incarnation, next, epoch, (extract(epoch from at) * 1000)::bigint, sweeping
+            "select incarnation, next, epoch, (extract(epoch from at) * 1000)::bigint, sweeping, print
             from muster.offsets where component = $1 and topic = $2 and partition = $3 {lock}"
         );
         let statement =
@@ -88,13 +88,16 @@ fn offset_row(row: &PgRow) -> Result<OffsetRow, sqlx::Error> {
         epoch: row.try_get(2)?,
         at_ms: row.try_get(3)?,
         sweeping: row.try_get(4)?,
+        print: row.try_get(5)?,
     })
 }
 
 #[async_trait]
 impl Transaction for Open {
     async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure> {
-        let sql = "insert into muster.offsets as o values ($1, $2, $3, '', 0, $4, now(), false)
+        let sql =
+            "insert into muster.offsets as o (component, topic, partition, incarnation, next, epoch, at, sweeping)
+            values ($1, $2, $3, '', 0, $4, now(), false)
             on conflict (component, topic, partition) do update set epoch = excluded.epoch,
                 next = case when o.sweeping then -1 else o.next end
             where excluded.epoch > o.epoch";
@@ -108,9 +111,10 @@ impl Transaction for Open {
         if steps.is_empty() {
             return Ok(HashSet::new());
         }
-        let sql = "update muster.offsets o set next = s.to_next, at = now()
-            from unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::bool[])
-                as s (topic, partition, expected, to_next, epoch, incarnation, sweeping)
+        let sql = "update muster.offsets o set next = s.to_next, print = s.print, at = now()
+            from unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::bool[],
+                    $9::bigint[])
+                as s (topic, partition, expected, to_next, epoch, incarnation, sweeping, print)
             where o.component = $1 and o.topic = s.topic and o.partition = s.partition
             and o.next = s.expected and o.epoch = s.epoch and o.incarnation = s.incarnation
             and o.sweeping = s.sweeping
@@ -123,7 +127,8 @@ impl Transaction for Open {
             .bind(steps.iter().map(|step| step.to.next).collect::<Vec<_>>())
             .bind(steps.iter().map(|step| step.to.epoch).collect::<Vec<_>>())
             .bind(steps.iter().map(|step| step.to.incarnation.clone()).collect::<Vec<_>>())
-            .bind(steps.iter().map(|step| step.to.sweeping).collect::<Vec<_>>());
+            .bind(steps.iter().map(|step| step.to.sweeping).collect::<Vec<_>>())
+            .bind(steps.iter().map(|step| step.to.print).collect::<Vec<_>>());
         let moved = statement.fetch_all(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         Ok(moved.into_iter().map(|(topic, partition)| TopicPartition::new(topic, partition.unsigned_abs())).collect())
     }
@@ -137,7 +142,7 @@ impl Transaction for Open {
     }
 
     async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure> {
-        let sql = "update muster.offsets set incarnation = $4, next = $5, at = now(), sweeping = $6
+        let sql = "update muster.offsets set incarnation = $4, next = $5, at = now(), sweeping = $6, print = $7
             where component = $1 and topic = $2 and partition = $3";
         let statement = sqlx::query(sql)
             .bind(&*self.component)
@@ -145,7 +150,8 @@ impl Transaction for Open {
             .bind(at.partition as i32)
             .bind(&to.incarnation)
             .bind(to.next)
-            .bind(to.sweeping);
+            .bind(to.sweeping)
+            .bind(to.print);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         Ok(())
     }

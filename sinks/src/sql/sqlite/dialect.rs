@@ -62,6 +62,7 @@ const MIGRATIONS: &[&[&str]] = &[
 ) without rowid",
         "create index muster_rows_identity on muster_rows (component, topic, identity)",
     ],
+    &["alter table muster_offsets add column print integer"],
 ];
 
 impl Dialect for Sqlite {

@@ -104,6 +104,7 @@ fn offset_row(row: &SqliteRow) -> Result<OffsetRow, sqlx::Error> {
         epoch: row.try_get(2)?,
         at_ms: row.try_get(3)?,
         sweeping: row.try_get(4)?,
+        print: row.try_get(5)?,
     })
 }
 
@@ -113,7 +114,8 @@ const NOW: &str = "cast(unixepoch('subsec') * 1000 as integer)";
 #[async_trait]
 impl Transaction for Open {
     async fn take_over(&mut self, at: &TopicPartition, epoch: i64) -> Result<OffsetRow, Failure> {
-        let sql = "insert into muster_offsets values (?1, ?2, ?3, '', 0, ?4, 0, false)
+        let sql = "insert into muster_offsets (component, topic, partition, incarnation, next, epoch, at, sweeping)
+            values (?1, ?2, ?3, '', 0, ?4, 0, false)
             on conflict do update set epoch = excluded.epoch, next = case when sweeping then -1 else next end
             where excluded.epoch > muster_offsets.epoch";
         let statement =
@@ -125,7 +127,7 @@ impl Transaction for Open {
 
     async fn advance(&mut self, steps: &[Step]) -> Result<HashSet<TopicPartition>, Failure> {
         let sql = format!(
-            "update muster_offsets set next = ?6, at = {NOW} where component = ?1 and topic = ?2 and partition = ?3
+            "update muster_offsets set next = ?6, print = ?9, at = {NOW} where component = ?1 and topic = ?2 and partition = ?3
             and next = ?4 and epoch = ?5 and incarnation = ?7 and sweeping = ?8"
         );
         let mut moved = HashSet::new();
@@ -138,7 +140,8 @@ impl Transaction for Open {
                 .bind(to.epoch)
                 .bind(to.next)
                 .bind(to.incarnation.clone())
-                .bind(to.sweeping);
+                .bind(to.sweeping)
+                .bind(to.print);
             let done = statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
             if done.rows_affected() == 1 {
                 moved.insert(at.clone());
@@ -148,7 +151,7 @@ impl Transaction for Open {
     }
 
     async fn offset(&mut self, at: &TopicPartition) -> Result<Option<OffsetRow>, Failure> {
-        let sql = "select incarnation, next, epoch, at, sweeping from muster_offsets
+        let sql = "select incarnation, next, epoch, at, sweeping, print from muster_offsets
             where component = ?1 and topic = ?2 and partition = ?3";
         let statement = sqlx::query(sql).bind(self.component()).bind(at.topic.to_string()).bind(at.partition);
         let row = statement.fetch_optional(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
@@ -161,7 +164,7 @@ impl Transaction for Open {
 
     async fn place(&mut self, at: &TopicPartition, to: &OffsetRow) -> Result<(), Failure> {
         let sql = format!(
-            "update muster_offsets set incarnation = ?4, next = ?5, at = {NOW}, sweeping = ?6
+            "update muster_offsets set incarnation = ?4, next = ?5, at = {NOW}, sweeping = ?6, print = ?7
             where component = ?1 and topic = ?2 and partition = ?3"
         );
         let statement = sqlx::query(AssertSqlSafe(sql))
@@ -170,7 +173,8 @@ impl Transaction for Open {
             .bind(at.partition)
             .bind(to.incarnation.clone())
             .bind(to.next)
-            .bind(to.sweeping);
+            .bind(to.sweeping)
+            .bind(to.print);
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;
         Ok(())
     }

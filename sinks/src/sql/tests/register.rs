@@ -104,8 +104,14 @@ impl Register {
             }
             let expected = self.offsets.entry(topic.clone()).or_insert(0);
             let next = *expected + deliveries.len() as i64;
-            let part =
-                Part { of: of(&topic), deliveries, expected: Offset(*expected), next: Offset(next), sweeping: false };
+            let part = Part {
+                of: of(&topic),
+                deliveries,
+                expected: Offset(*expected),
+                next: Offset(next),
+                landmark: None,
+                sweeping: false,
+            };
             *expected = next;
             parts.push(part);
         }

@@ -164,6 +164,7 @@ impl Runner {
                 deliveries,
                 expected: Offset(expected),
                 next,
+                landmark: None,
                 sweeping: self.sweeping,
             }
         };

@@ -160,7 +160,7 @@ pub(super) async fn comes_back(target: &dyn Reading) {
     let deliveries: Vec<_> = bodies.iter().enumerate().map(delivery).collect();
     let next = Offset(deliveries.len() as i64);
     sink.assigned(std::slice::from_ref(&of)).await.unwrap();
-    let part = Part { of, deliveries, expected: Offset(0), next, sweeping: false };
+    let part = Part { of, deliveries, expected: Offset(0), next, landmark: None, sweeping: false };
     let applied = sink.apply(&Batch { parts: vec![part] }).await.unwrap();
     assert_eq!(applied.counts.delivered, 300);
 
