@@ -47,8 +47,6 @@ struct History {
     plan: Plan,
     machines: Vec<Machine>,
     backup: Option<Backup>,
-    /// All processes of the last round ended in order.
-    orderly: bool,
     /// A topic was lost in the last night: targets are swept.
     lost: bool,
 }
@@ -94,8 +92,7 @@ pub async fn play(seed: u64, coverage: &Coverage) -> Result<Told, String> {
     let machines = ["north", "south"].into_iter().take(if shape.two { 2 } else { 1 });
     let machines = machines.map(|name| Machine { name: name.into(), disk: shape.disks.then(SimulatedDisk::default) });
     let machines = machines.collect();
-    let mut history =
-        History { random, shape, sim, plan: Plan::default(), machines, backup: None, orderly: true, lost: false };
+    let mut history = History { random, shape, sim, plan: Plan::default(), machines, backup: None, lost: false };
     history.deliveries();
     for round in 0..history.random.u32(2..5) {
         history.night(round).await;
@@ -156,7 +153,6 @@ impl History {
             let strikes = self.strikes();
             running.push((at, self.start(at, strikes)));
         }
-        self.orderly = true;
         if self.shape.mode == Mode::Once {
             for (_, mut process) in running {
                 let ended = process.ended_within(PATIENCE).await;
@@ -184,7 +180,6 @@ impl History {
         for (_, mut process) in running {
             if self.one_in(3) {
                 process.kill().await;
-                self.orderly = false;
             } else {
                 process.faults.calm();
                 let ended = process.stop().await?;
@@ -207,16 +202,9 @@ impl History {
 
     fn note_end(&mut self, ended: &Ended) -> Result<(), String> {
         match ended {
-            Ended::Done => Ok(()),
-            Ended::Crashed => {
-                self.orderly = false;
-                Ok(())
-            }
+            Ended::Done | Ended::Crashed => Ok(()),
             // What can pass ends a process only where it begins, or where it was told to make one pass.
-            Ended::Failed(error) if error.can_pass().is_some() => {
-                self.orderly = false;
-                Ok(())
-            }
+            Ended::Failed(error) if error.can_pass().is_some() => Ok(()),
             Ended::Failed(error) => Err(format!("a process ended, a person must act: {error}")),
         }
     }

@@ -54,10 +54,9 @@ impl History {
         self.sim.world.clock.set(self.sim.world.clock.now() + by);
     }
 
-    /// Somebody deletes a topic, or a leader loses its tail. What the last owner hadn't noted can't be noticed, so it
-    /// happens behind an orderly end.
+    /// Somebody deletes a topic, or a leader loses its tail.
     async fn lose_topic(&mut self) {
-        self.lost = self.orderly && self.one_in(6);
+        self.lost = self.one_in(6);
         if !self.lost {
             return;
         }

@@ -288,7 +288,8 @@ impl Transaction for Open {
         }
         let sql = "insert into muster.deleted select $1, $2, s.key, s.partition, s.version, now()
             from unnest($3::text[], $4::int[], $5::bigint[]) as s (key, partition, version)
-            on conflict (component, topic, key) do update set version = excluded.version, at = excluded.at";
+            on conflict (component, topic, key) do update
+                set version = excluded.version, at = excluded.at, partition = excluded.partition";
         let statement = sqlx::query(sql)
             .bind(&*self.component)
             .bind(topic)

@@ -270,7 +270,7 @@ impl Transaction for Open {
         let sql = format!(
             "insert into muster_deleted select ?1, ?2, s.value ->> 0, s.value ->> 1, s.value ->> 2, {NOW}
             from json_each(?3) s where true
-            on conflict do update set version = excluded.version, at = excluded.at"
+            on conflict do update set version = excluded.version, at = excluded.at, partition = excluded.partition"
         );
         let statement = sqlx::query(AssertSqlSafe(sql)).bind(self.component()).bind(topic.to_owned()).bind(list(gone));
         statement.execute(&mut *self.tx).await.map_err(|error| self.wrong(error))?;

@@ -1,6 +1,7 @@
 //! A topic that was made anew: it wins whatever its versions, and those of its former life say nothing. Part of the
 //! [suite](super::suite).
 
+use pipeline::log::Offset;
 use pipeline::sink::Sink;
 use schemas::Key;
 
@@ -210,4 +211,20 @@ async fn stored(runner: &Runner) -> Option<pipeline::sink::Stored> {
         pipeline::sink::Resume::Own(stored) => stored[&of.at()].clone(),
         pipeline::sink::Resume::GroupOffsets => None,
     }
+}
+
+pub(super) async fn what_stands_below_an_offset_is_kept_with_it(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    let landmark = async |runner: &Runner| stored(runner).await.and_then(|stored| stored.landmark);
+    assert_eq!(landmark(&runner).await, None);
+    runner.apply(&[ward("er", 900), ward("icu", 901)]).await;
+    assert_eq!(landmark(&runner).await, Some(landmark_below(Offset(2))));
+    // Another life, and behind its sweep.
+    let mut runner = in_summer(config(target)).await;
+    runner.apply(&[ward("er", 5)]).await;
+    runner.sink.swept(&runner.of("ward", 0)).await.unwrap();
+    runner.sweeping = false;
+    assert_eq!(landmark(&runner).await, Some(landmark_below(Offset(1))));
+    runner.apply(&[ward("icu", 6)]).await;
+    assert_eq!(landmark(&runner).await, Some(landmark_below(Offset(2))));
 }

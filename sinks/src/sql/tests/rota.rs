@@ -8,6 +8,7 @@ use pipeline::change::{Epoch, Incarnation, Version};
 use pipeline::log::Offset;
 use pipeline::processor::Payload;
 use pipeline::sink::{Applied, Assigned, Batch, Delivery, Held, Part, Rejected, Resume, Sink, SinkError};
+use pipeline::state::Landmark;
 use schemas::{Key, Schema, catalogue, content_hash, from_json, partition_of};
 use serde_json::{Value as Json, json};
 
@@ -164,7 +165,7 @@ impl Runner {
                 deliveries,
                 expected: Offset(expected),
                 next,
-                landmark: None,
+                landmark: Some(landmark_below(next)),
                 sweeping: self.sweeping,
             }
         };
@@ -207,6 +208,11 @@ impl Runner {
     pub(super) async fn held(&self, entity: &str, partition: u32, after: Option<&Key>, limit: usize) -> Vec<Held> {
         self.sink.held(&self.of(entity, partition), after, limit).await.unwrap().unwrap()
     }
+}
+
+/// The record right below an offset, for all that these tests know of it.
+pub(super) fn landmark_below(next: Offset) -> Landmark {
+    Landmark { offset: Offset(next.0 - 1), print: u64::MAX - next.0.unsigned_abs() }
 }
 
 /// What the topic of an entity tells.

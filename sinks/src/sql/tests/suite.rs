@@ -49,6 +49,7 @@ macro_rules! conformance {
             a_sweep_that_begins_again_takes_nothing_for_written,
             rows_that_nobody_can_touch_keep_their_versions,
             a_sweep_goes_on_after_a_restart,
+            what_stands_below_an_offset_is_kept_with_it,
             a_child_waits_for_its_parents,
             a_parked_row_gives_way_to_a_newer_change,
             who_waits_too_long_becomes_a_letter,
