@@ -210,8 +210,14 @@ fn rows(records: usize) -> Result<()> {
             payload: Some(Payload { schema: Arc::clone(&schema), body: body.clone() }),
         });
         let next = Offset(bodies.len() as i64);
-        let part =
-            Part { of: of.clone(), deliveries: deliveries.collect(), expected: Offset(0), next, sweeping: false };
+        let part = Part {
+            of: of.clone(),
+            deliveries: deliveries.collect(),
+            expected: Offset(0),
+            next,
+            landmark: None,
+            sweeping: false,
+        };
         ensure!(sink.cells(&Batch { parts: vec![part] }) > bodies.len(), "rows without cells");
     }
     Ok(())

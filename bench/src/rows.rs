@@ -13,6 +13,7 @@ use pipeline::change::{Epoch, Incarnation, Version};
 use pipeline::log::Offset;
 use pipeline::processor::Payload;
 use pipeline::sink::{Assigned, Batch, Delivery, Part, Sink};
+use pipeline::state::Landmark;
 use schemas::records::register::Applicant;
 use schemas::{Entity, EntityTopic, Topic, catalogue, content_hash, partition_of, to_avro};
 use sinks::sql::{DatabaseUrl, SqlConfig, SqlSink, TableMapping};
@@ -168,7 +169,11 @@ impl Ours {
                 let expected = Offset(self.next[place]);
                 self.next[place] += deliveries.len() as i64;
                 let next = Offset(self.next[place]);
-                batch.parts.push(Part { of: self.of(partition), deliveries, expected, next, sweeping: false });
+                // As different each time as that of a record.
+                let print = next.0.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let landmark = Some(Landmark { offset: Offset(next.0 - 1), print });
+                let of = self.of(partition);
+                batch.parts.push(Part { of, deliveries, expected, next, landmark, sweeping: false });
             }
             batches.push(batch);
         }
