@@ -1,13 +1,15 @@
 //! Looks whether a partition is still ours and still the same: claims, records of somebody else, another life, a schema
 //! that isn't known. What has to be mended is mended in [`super::heal`].
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use schemas::{Schema, SchemaId};
 
 use super::absorb::Absorber;
 use super::{EmitError, Emitter};
 use crate::change::Epoch;
-use crate::log::{LogError, Offset, scan};
+use crate::log::{LogError, Offset, TopicPartition, scan};
 
 /// So often a partition is read on before its owner gives way to whoever goes on appending to it.
 const READ_ON: usize = 10;
@@ -45,6 +47,11 @@ impl Emitter {
         for &partition in partitions {
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             owned.looked = now;
+            let at = TopicPartition { topic: Arc::clone(&self.name), partition };
+            if !self.context.state.incarnations.is_present(&at, &owned.incarnation)? {
+                // A reader has found out that ours is over.
+                return Err(EmitError::Reincarnated { at });
+            }
             let end = ends.get(partition as usize).map_or(Offset::START, |bounds| bounds.end);
             if end < owned.end {
                 let reached = owned.end;

@@ -263,7 +263,8 @@ impl Loop<'_> {
             for (at, committed) in at.iter().zip(&committed) {
                 let Some(Committed { next, metadata }) = committed else { continue };
                 read.next.insert(Arc::clone(&at.topic), *next);
-                let landmark = Metadata::parse(metadata).landmark;
+                let Metadata { life, landmark, .. } = Metadata::parse(metadata);
+                let landmark = landmark.filter(|_| mark.inputs.get(&*at.topic) == Some(&life));
                 read.landmarks.extend(landmark.map(|landmark| (Arc::clone(&at.topic), landmark)));
             }
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();

@@ -251,53 +251,61 @@ impl Incarnations {
                     let same = Landmark::of_record(record) == landmark;
                     found.insert(record.at.clone(), if same { Found::Same } else { Found::Other });
                 }
-                for (at, _) in &chunk.at_end {
-                    open.remove(at);
+                for (at, end) in &chunk.at_end {
+                    let Some(landmark) = open.get(at) else { continue };
+                    // The end may have been reported before it was known: where it lies behind the landmark, that comes.
+                    if *end > landmark.offset || self.ends([at].into_iter()).await?[at].end <= landmark.offset {
+                        open.remove(at);
+                    }
                 }
             }
         }
         Ok(found)
     }
 
-    /// Ends those lives where another record stands now than somebody has read there, whose landmark is the last record
-    /// below an offset that they have kept. Answers whether there were any: then what they have kept counts for nothing.
+    /// Ends those lives that somebody has read further than they go now, and those where another record stands than they
+    /// have read: the landmark is the last one below the offset that they have kept. Answers whether there were any: then what
+    /// they have kept counts for nothing.
     ///
     /// The landmark in `muster.topics` isn't enough: a log that has lost its tail may have lost what was noted of it, too.
     pub async fn end_belied(&self, kept: &[Reached]) -> Result<bool, StateError> {
-        let mut landmarks = BTreeMap::new();
-        for Reached { at, incarnation, landmark, .. } in kept {
-            let present = self.table.get::<Life>(&self.key(at))?;
-            if let Some(landmark) =
-                landmark.filter(|_| present.is_some_and(|(life, _)| life.incarnation == *incarnation))
-            {
-                landmarks.insert(at.clone(), landmark);
+        let mut of_now = Vec::with_capacity(kept.len());
+        for kept in kept {
+            if self.is_present(&kept.at, &kept.incarnation)? {
+                of_now.push(kept);
             }
         }
-        if landmarks.is_empty() {
-            return Ok(false);
-        }
-        let ends = self.ends(landmarks.keys()).await?;
+        let ends = self.ends(of_now.iter().map(|kept| &kept.at)).await?;
+        let landmarks = of_now.iter().filter_map(|kept| Some((kept.at.clone(), kept.landmark?))).collect();
         let found = self.look_at(landmarks, &ends).await?;
         let mut any = false;
-        for kept in kept.iter().filter(|kept| found.get(&kept.at) == Some(&Found::Other)) {
-            let Reached { at, incarnation, .. } = kept;
-            tracing::warn!(topic = %at.topic, partition = at.partition, "another record stands where one was read: a new incarnation begins");
-            self.begin_anew(at, incarnation).await?;
-            any = true;
+        for Reached { at, incarnation, end, .. } in of_now {
+            if *end > ends[at].end || found.get(at) == Some(&Found::Other) {
+                tracing::warn!(topic = %at.topic, partition = at.partition, "what was read of the topic stands there no longer: a new incarnation begins");
+                self.begin_anew(at, incarnation).await?;
+                any = true;
+            }
         }
         Ok(any)
+    }
+
+    /// Whether nobody has named a later life, as far as is known here.
+    pub fn is_present(&self, at: &TopicPartition, incarnation: &Incarnation) -> Result<bool, StateError> {
+        let known = self.table.get::<Life>(&self.key(at))?;
+        Ok(known.is_some_and(|(life, _)| life.incarnation == *incarnation))
     }
 
     /// Another life than this one has been seen to have begun, whatever the partition's end says by now.
     pub async fn begin_anew(&self, at: &TopicPartition, former: &Incarnation) -> Result<(), StateError> {
         let key = self.key(at);
-        let known = self.known(&key).await?;
-        if let Some((_, written_at)) = known.filter(|(life, _)| life.incarnation == *former) {
+        loop {
+            let known = self.known(&key).await?.filter(|(life, _)| life.incarnation == *former);
+            let Some((_, written_at)) = known else { return Ok(()) };
             let incarnation = new_incarnation();
             let life = Life { incarnation, end: Offset::START, landmark: None, incomplete: false };
-            self.table.put_unless_changed(&[(key, life, Some(written_at))]).await?;
+            // Where somebody else has noted meanwhile how far the former one came, it is still to be ended.
+            self.table.put_unless_changed(&[(key.clone(), life, Some(written_at))]).await?;
         }
-        Ok(())
     }
 
     /// Remembers how far a partition reached, so that a shorter one is noticed.

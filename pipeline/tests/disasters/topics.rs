@@ -395,6 +395,26 @@ async fn a_topic_recreated_under_its_owner_and_refilled_by_somebody_else() {
     site.input_is(&[(1, "a"), (2, "b"), (3, "c")]).await;
 }
 
+/// A reader has found out that a life is over, while its owner runs on.
+///
+/// Guard: `is_present` in `Emitter::look` (`emitter/look.rs`). Without it the owner went on in the old life until its process ended,
+/// and stated nothing in the new one.
+#[tokio::test]
+async fn an_owner_hears_that_its_life_is_over() {
+    let site = Site::new().await;
+    let process = site.process("one").await;
+    let mut owner = site.emitter(&process).await;
+    let morning = stamp(crate::common::morning());
+    owner.emit(vec![put(1, "a")], &morning).await.unwrap();
+    let at = TopicPartition::new(INPUT, 0);
+    let life = owner.incarnation(0).unwrap().clone();
+    site.process("reader").await.state.incarnations.begin_anew(&at, &life).await.unwrap();
+    process.state.incarnations.present(&at).await.unwrap();
+    site.world.clock.advance(Duration::from_secs(10)).await;
+    let heard = owner.check().await;
+    assert!(matches!(heard, Err(pipeline::emitter::EmitError::Reincarnated { .. })), "{heard:?}");
+}
+
 /// The log of a process that meets another one just before it names a life.
 struct Meeting {
     log: MemoryLog,
