@@ -1,6 +1,6 @@
 //! Puts a process together from its settings: log, state, components.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use pipeline::operations::{Operations, PostgresOptions};
 use pipeline::run::{
     Feed, Health, JobTask, Mode, ProcessorTask, RunError, Runtime, SinkTask, System, Task, run_systems, run_tasks,
 };
-use pipeline::snapshot::Store;
+use pipeline::snapshot::{Store, private_folder};
 use pipeline::state::{State, StateError};
 use schemas::{Catalogue, Profile, Registry, RegistryAuth, RegistryConfig, TopicKind};
 use sinks::snapshot::{SnapshotSettings, Snapshots};
@@ -46,13 +46,6 @@ const LOOK_AFTER_HISTORY: Duration = Duration::from_secs(10);
 
 /// How often old history is forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
-
-/// Makes the process's folder, for its owner alone: the log in it holds records.
-fn make_private(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("{} can't be created", folder.display()))
-}
 
 /// A process: everything that its components share, and the components.
 pub struct Process {
@@ -196,7 +189,7 @@ impl Process {
     /// Opens everything that the components share and puts them together. Contacts the log and the registry, but no
     /// system that is read from or written to.
     pub async fn open(settings: &Settings) -> Result<Self> {
-        make_private(&settings.folder)?;
+        private_folder(&settings.folder).with_context(|| format!("{} can't be created", settings.folder.display()))?;
         let (log, embedded) = open_log(settings).await?;
         let patience = Instant::now() + PATIENCE;
         loop {

@@ -22,4 +22,4 @@ pub mod splice;
 mod store;
 
 pub use self::manifest::{Coding, Dataset, Days, Earlier, Form, Generation, Items, Manifest, Object, Set, Window};
-pub use self::store::{Published, Store, StoreError, StoreSettings, failed};
+pub use self::store::{Published, Store, StoreError, StoreSettings, failed, private_folder};

@@ -327,8 +327,8 @@ fn manifest_path(generation: Generation) -> String {
     format!("generations/{generation}.json")
 }
 
-/// For its owner alone: there are records in it.
-fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
+/// Makes a folder, and those above it, for their owner alone: there are records in it.
+pub fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

@@ -86,7 +86,12 @@ pub(super) async fn make(
             Some(_) if damaged => Reading::Again,
             Some(previous) => since_or_sweep(runtime, settings, previous, &lives).await?,
         };
-        match attempt(context, name, settings, previous, reading, &lives, date).await {
+        let made = attempt(context, name, settings, previous, reading, &lives, date).await;
+        if made.is_err() {
+            // Other datasets need the room. What can't be removed goes with the run's folder.
+            let _ = std::fs::remove_dir_all(context.scratch.path().join(name));
+        }
+        match made {
             Err(SnapshotError::Damaged { path, reason }) if !damaged && reading != Reading::First => {
                 tracing::error!(
                     dataset = name,

@@ -5,6 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pipeline::snapshot::private_folder;
+
 /// In each run's folder: locked while it is in use.
 const HELD: &str = "held";
 
@@ -24,7 +26,7 @@ impl Scratch {
         sweeping.lock()?;
         sweep(parent);
         let path = parent.join(format!("run-{:016x}", fastrand::u64(..)));
-        fs::create_dir(&path)?;
+        private_folder(&path)?;
         let held = File::create(path.join(HELD))?;
         held.lock()?;
         Ok(Self { path, _held: held })
@@ -63,6 +65,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn only_its_owner_may_look_at_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let scratch = Scratch::below(parent.path()).unwrap();
+        assert_eq!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     /// With one folder for all, the second run emptied the first one's.
     #[test]
