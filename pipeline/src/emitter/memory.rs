@@ -1,7 +1,7 @@
 //! What an emitter remembers of one topic partition: per key the hash and version of its last change.
 //!
 //! The topic is the memory; this store is a disposable, ordered copy of its headers on local disk. It is saved with
-//! the incarnation and the offset it is caught up to, and thrown away when either doesn't fit.
+//! the incarnation, the offset it is caught up to and the last record below, and thrown away when one of these doesn't fit.
 
 use std::sync::Arc;
 

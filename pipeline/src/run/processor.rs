@@ -394,7 +394,8 @@ impl Loop<'_> {
         self.runtime.state.incarnations.reached_all(&reached).await?;
         let now_ms = self.runtime.clock.now().timestamp_millis();
         let mut offsets = Vec::new();
-        for (number, partition) in &self.partitions {
+        // What a partition that is yet to be derived anew has read was perhaps of another life than its mark names.
+        for (number, partition) in self.partitions.iter().filter(|(number, _)| !self.anew.contains(number)) {
             for (topic, next) in &partition.read.next {
                 let life = partition.mark.inputs.get(&**topic).cloned().unwrap_or_default();
                 let landmark = partition.read.landmarks.get(topic).copied();

@@ -6,6 +6,9 @@
 //! | a stalled former owner appends late | `owners::a_stalled_former_owner_that_appends_late_*` | `emitter_healing.rs`: seven ways of it |
 //! | a recreated topic | `topics::a_recreated_topic` | `emitter_healing.rs`, `sink_loop.rs`, `processor_loop.rs`, `source_loop.rs`: each side alone |
 //! | … refilled past its old end | `topics::a_topic_recreated_and_refilled_past_its_old_end`, `topics::a_topic_recreated_under_its_owner_*` | |
+//! | … made anew before its owner could note anything | `topics::an_*_after_its_owner_died_behind_the_first_append`, `topics::a_topic_recreated_after_an_owner_that_only_read_it` | |
+//! | a log that lost its tail, and what was noted of it | `topics::a_log_that_lost_its_tail_and_what_was_noted_of_it` | |
+//! | a life that somebody else has found over | `topics::an_owner_hears_that_its_life_is_over` | |
 //! | tombstones expired meanwhile | `topics::tombstones_expired_while_a_*_was_away` | `emitter_memory.rs`: a local memory |
 //! | a lost COMMIT answer | `targets::a_lost_commit_answer` | `sinks/src/sql/tests/`: suite and proxy; `emitter.rs`: an append half-way |
 //! | a restored target | `targets::a_target_restored_*` | `sinks/src/sql/tests/suite.rs` |

@@ -132,6 +132,11 @@ impl SnapshotSettings {
             .sections("datasets")
             .into_iter()
             .map(|(name, section)| {
+                if !is_plain(&name) {
+                    let problem = section.own_place().problem("can't be the name of a dataset");
+                    section
+                        .report(problem.expected("letters, digits, - and _: folders and objects are named after it"));
+                }
                 let settings = dataset(&section);
                 (name, settings)
             })
@@ -199,6 +204,11 @@ impl SnapshotSettings {
             Coding::Zstd => self.zstd_level,
         }
     }
+}
+
+fn is_plain(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    !name.is_empty() && name.len() <= 100 && name.chars().all(allowed)
 }
 
 fn materialise(section: &Section<'_>, max_depth: u32) -> Materialise {
@@ -271,6 +281,8 @@ mod tests {
             ("max_depth = 5\nmaterialise_depths = [6]", "materialise_depths[0]"),
             ("calendar = \"Europe/Kiew\"", "calendar"),
             ("datasets.employees.fields = [\"id\"]", "datasets.employees"),
+            ("datasets.\"../wards\".topic = \"prm.ward\"", "datasets.\"../wards\""),
+            ("datasets.\"\".topic = \"prm.ward\"", "datasets.\"\""),
             ("datasets.e = { topic = \"t\", offset_zone = { changed_at = \"Kyiv\" } }", "offset_zone.changed_at"),
         ];
         for (text, place) in wrong {

@@ -1,8 +1,8 @@
 //! The latest inputs of the groups of one partition number, for a processor with several input topics.
 //!
 //! The topics are the memory; this store is a disposable, ordered copy of their latest records on local disk, of which a
-//! bounded part is in RAM. It is saved with the lives of its topics and the offsets it is caught up to, and thrown away
-//! when they don't fit. It is never behind what was derived: whoever derives puts the records here first.
+//! bounded part is in RAM. It is saved with the lives of its topics, the offsets it is caught up to and the last records
+//! below, and thrown away when they don't fit. It is never behind what was derived: whoever derives puts the records here first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
