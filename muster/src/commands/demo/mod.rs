@@ -330,7 +330,7 @@ impl Story {
     async fn stay(self, folder: &Path, stop: CancellationToken) -> Result<u8> {
         let shown = folder.display();
         line(&format!(
-            "\nStaying. Ctrl-C ends it.\n  the system  {} (header ApiKey: {API_KEY}; faults: POST /__admin/faults)\n  \
+            "\nStaying. Ctrl-C ends it; its folder is yours to look at, and to remove.\n  the system  {} (header ApiKey: {API_KEY}; faults: POST /__admin/faults)\n  \
              the register  sqlite3 {shown}/register.sqlite\n  the log  {shown}/log.sqlite\n  the snapshots  {shown}/snapshots\n  \
              commands  muster --config {shown}/muster.toml status",
             self.server.url()
