@@ -86,7 +86,7 @@ impl fmt::Display for Epoch {
 
 /// Names one life of a topic partition: a new one begins when its end is found below what had been written, or another record
 /// where one was known.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub String);
 

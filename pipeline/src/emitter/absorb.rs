@@ -94,7 +94,7 @@ impl<'a> Absorber<'a> {
             return Err(error);
         }
         self.memory.put(&[], end, false)?;
-        self.last.iter().for_each(|record| self.memory.passed(Landmark::of_record(record)));
+        self.memory.passed(self.last.as_ref().map(Landmark::of_record));
         Ok(self.schemas)
     }
 }

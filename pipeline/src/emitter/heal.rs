@@ -101,8 +101,7 @@ impl Emitter {
         if contiguous {
             owned.memory.put(&entries, next, false)?;
             owned.end = next;
-            let last = super::landmarks(&appends, &offsets).remove(&partition);
-            last.into_iter().for_each(|landmark| owned.memory.passed(landmark));
+            owned.memory.passed(super::landmarks(&appends, &offsets).remove(&partition));
         } else {
             owned.behind = true;
         }

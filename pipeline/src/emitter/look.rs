@@ -1,15 +1,13 @@
 //! Looks whether a partition is still ours and still the same: claims, records of somebody else, another life, a schema
 //! that isn't known. What has to be mended is mended in [`super::heal`].
 
-use std::sync::Arc;
-
 use chrono::TimeDelta;
 use schemas::{Schema, SchemaId};
 
 use super::absorb::Absorber;
 use super::{EmitError, Emitter};
 use crate::change::Epoch;
-use crate::log::{LogError, Offset, TopicPartition, scan};
+use crate::log::{LogError, Offset, scan};
 
 /// So often a partition is read on before its owner gives way to whoever goes on appending to it.
 const READ_ON: usize = 10;
@@ -45,9 +43,9 @@ impl Emitter {
         let ends = self.context.log.ends(&self.name).await?;
         let now = self.context.clock.now();
         for &partition in partitions {
+            let at = self.at(partition);
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             owned.looked = now;
-            let at = TopicPartition { topic: Arc::clone(&self.name), partition };
             if !self.context.state.incarnations.is_present(&at, &owned.incarnation)? {
                 // A reader has found out that ours is over.
                 return Err(EmitError::Reincarnated { at });

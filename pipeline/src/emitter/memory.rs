@@ -204,9 +204,9 @@ impl Memory {
         self.meta.landmark
     }
 
-    /// The last record that was put, or left out, is this one.
-    pub fn passed(&mut self, landmark: Landmark) {
-        self.meta.landmark = Some(landmark);
+    /// The last record that was put, or left out, is this one; `None`: there was none.
+    pub fn passed(&mut self, landmark: Option<Landmark>) {
+        self.meta.landmark = landmark.or(self.meta.landmark);
     }
 
     /// The highest version in the partition.
@@ -289,8 +289,8 @@ impl Memory {
     /// Forgets everything that was read from the topic: it is scanned again.
     pub fn forget(&mut self) -> Result<(), MemoryError> {
         self.clear().map_err(|source| self.failed(source))?;
-        let fresh = Meta { next: Offset::START, landmark: None, highest: Version(0), ..self.meta.clone() };
-        self.meta = Meta { writer: Epoch(-1), live: 0, ..fresh };
+        let (next, highest, writer) = (Offset::START, Version(0), Epoch(-1));
+        self.meta = Meta { next, landmark: None, highest, writer, live: 0, ..self.meta.clone() };
         Ok(())
     }
 

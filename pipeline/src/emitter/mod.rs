@@ -393,7 +393,7 @@ impl Emitter {
             if contiguous && !owned.behind {
                 owned.memory.put(&entries, last, true)?;
                 owned.end = last;
-                landmarks.remove(&partition).into_iter().for_each(|landmark| owned.memory.passed(landmark));
+                owned.memory.passed(landmarks.remove(&partition));
             } else {
                 owned.behind = true;
                 self.catch_up(partition, false).await?;

@@ -4,6 +4,7 @@ mod account;
 mod error;
 mod health;
 mod job;
+mod metadata;
 mod processor;
 mod rejects;
 mod repair;

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::derive::Taken;
 pub use self::erased::AnyProcessor;
-use self::read::{Metadata, Read, last_of};
+use self::read::{Read, last_of};
 use self::store::Store;
 use self::tables::ReferenceTables;
+use super::metadata::Metadata;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::emitter::Emitter;
 use crate::log::{Committed, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
@@ -63,6 +64,9 @@ struct Partition {
     /// The latest inputs, for a processor with several input topics.
     store: Option<Store>,
 }
+
+/// What the group has committed: where reading goes on, and what it said of it.
+type Kept = BTreeMap<TopicPartition, (Offset, Metadata)>;
 
 struct Loop<'a> {
     runtime: &'a Runtime,
@@ -244,27 +248,31 @@ impl Loop<'_> {
             forgotten += emitter.take_forgotten();
         }
         let inputs: Vec<TopicPartition> = numbers.iter().flat_map(|number| self.inputs_of(*number)).collect();
-        let committed: BTreeMap<TopicPartition, Option<Committed>> =
-            inputs.iter().cloned().zip(subscription.committed(&inputs).await?).collect();
-        let kept = committed.iter().filter_map(|(at, committed)| {
-            let Committed { next, metadata } = committed.as_ref()?;
-            let Metadata { life, landmark, .. } = Metadata::parse(metadata);
-            Some(Reached { at: at.clone(), incarnation: life, end: *next, landmark })
+        let committed = subscription.committed(&inputs).await?;
+        let understood = |committed: Committed| Some((committed.next, Metadata::parse(&committed.metadata)?));
+        let committed: Kept = inputs
+            .into_iter()
+            .zip(committed)
+            .filter_map(|(at, committed)| Some((at, understood(committed?)?)))
+            .collect();
+        let kept = committed.iter().map(|(at, (next, metadata))| Reached {
+            at: at.clone(),
+            incarnation: metadata.life.clone(),
+            end: *next,
+            landmark: metadata.landmark,
         });
         self.runtime.state.incarnations.end_belied(&kept.collect::<Vec<_>>()).await?;
         let mut marks = self.present_marks(&numbers).await?;
         for &number in &numbers {
             let at: Vec<TopicPartition> = self.inputs_of(number);
-            let committed: Vec<Option<Committed>> = at.iter().map(|at| committed.get(at).cloned().flatten()).collect();
             let Some(mark) = marks.remove(&number) else { continue };
             let whole = self.usable(&at, &committed, &mark).await?;
             let derived = self.runtime.state.positions.mark(self.processor.name(), number)?;
             let mut read = Read::default();
-            for (at, committed) in at.iter().zip(&committed) {
-                let Some(Committed { next, metadata }) = committed else { continue };
+            for at in &at {
+                let Some((next, metadata)) = committed.get(at) else { continue };
                 read.next.insert(Arc::clone(&at.topic), *next);
-                let Metadata { life, landmark, .. } = Metadata::parse(metadata);
-                let landmark = landmark.filter(|_| mark.inputs.get(&*at.topic) == Some(&life));
+                let landmark = metadata.landmark.filter(|_| mark.inputs.get(&*at.topic) == Some(&metadata.life));
                 read.landmarks.extend(landmark.map(|landmark| (Arc::clone(&at.topic), landmark)));
             }
             let current = derived.as_ref() == Some(&mark) && whole && forgotten == 0 && !self.processor.one_group();
@@ -288,21 +296,15 @@ impl Loop<'_> {
 
     /// Whether reading can go on where it was committed: the places are there, of the lives that `mark` names, and tombstones
     /// behind them still are.
-    async fn usable(
-        &self,
-        at: &[TopicPartition],
-        committed: &[Option<Committed>],
-        mark: &Mark,
-    ) -> Result<bool, RunError> {
+    async fn usable(&self, at: &[TopicPartition], committed: &Kept, mark: &Mark) -> Result<bool, RunError> {
         let now_ms = self.runtime.clock.now().timestamp_millis();
-        for (at, committed) in at.iter().zip(committed) {
-            let Some(committed) = committed else { return Ok(false) };
-            let Metadata { life, at_ms, .. } = Metadata::parse(&committed.metadata);
+        for at in at {
+            let Some((next, Metadata { life, at_ms, .. })) = committed.get(at) else { return Ok(false) };
             let bounds = self.runtime.log.ends(&at.topic).await?;
             let bounds = bounds.get(at.partition as usize).copied();
-            if bounds.is_none_or(|bounds| committed.next > bounds.end) {
+            if bounds.is_none_or(|bounds| *next > bounds.end) {
                 // It ends below what was read of it: a new incarnation begins.
-                self.runtime.state.incarnations.reached(at, &life, committed.next).await?;
+                self.runtime.state.incarnations.reached(at, life, *next).await?;
                 return Ok(false);
             }
             let tombstones_live = self.tombstones_live_ms(&at.topic);
@@ -310,11 +312,8 @@ impl Loop<'_> {
             let away_ms = (now_ms - at_ms).saturating_abs();
             // A mark is saved before the offsets: who died in between has left those of the former life, which may have been
             // passed again by now.
-            let is_of_this_life = mark.inputs.get(&*at.topic).is_some_and(|present| *present == life);
-            if !is_of_this_life
-                || bounds.is_none_or(|bounds| committed.next < bounds.start)
-                || away_ms > tombstones_live
-            {
+            let is_of_this_life = mark.inputs.get(&*at.topic).is_some_and(|present| present == life);
+            if !is_of_this_life || bounds.is_none_or(|bounds| *next < bounds.start) || away_ms > tombstones_live {
                 return Ok(false);
             }
         }
@@ -397,9 +396,9 @@ impl Loop<'_> {
         // What a partition that is yet to be derived anew has read was perhaps of another life than its mark names.
         for (number, partition) in self.partitions.iter().filter(|(number, _)| !self.anew.contains(number)) {
             for (topic, next) in &partition.read.next {
-                let life = partition.mark.inputs.get(&**topic).cloned().unwrap_or_default();
+                let Some(life) = partition.mark.inputs.get(&**topic).cloned() else { continue };
                 let landmark = partition.read.landmarks.get(topic).copied();
-                let metadata = Metadata { life, at_ms: now_ms, landmark }.to_string();
+                let metadata = Metadata { life, at_ms: now_ms, sweeping: false, landmark }.to_string();
                 let at = TopicPartition { topic: Arc::clone(topic), partition: *number };
                 offsets.push((at, Committed { next: *next, metadata }));
             }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::batch::delivery as delivery_of;
 use self::sweep::Sweep;
+use super::metadata::Metadata;
 use super::{Account, Mode, RunError, Runtime, Work, supervise, unless_revoked};
 use crate::change::Epoch;
 use crate::log::{Committed, Ends, Event, Offset, Record, Subscription, TopicPartition, end_behind_gaps};
@@ -387,10 +388,9 @@ impl Loop<'_> {
             .places
             .iter()
             .map(|(at, place)| {
-                let sweeping = place.sweep.is_some();
-                let landmark = place.landmark.map(|landmark| landmark.to_string()).unwrap_or_default();
-                let metadata = format!("{}|{now_ms}|{sweeping}|{landmark}", place.of.incarnation);
-                (at.clone(), Committed { next: place.next, metadata })
+                let (life, sweeping) = (place.of.incarnation.clone(), place.sweep.is_some());
+                let metadata = Metadata { life, at_ms: now_ms, sweeping, landmark: place.landmark };
+                (at.clone(), Committed { next: place.next, metadata: metadata.to_string() })
             })
             .collect();
         subscription.commit(&offsets).await?;
@@ -468,10 +468,6 @@ fn full_batch(records: &mut VecDeque<Record>, limits: &SinkLimits) -> Vec<Record
 
 /// What the group's commit says, for targets that keep no offsets.
 fn stored(committed: Committed) -> Option<Stored> {
-    let mut parts = committed.metadata.split('|');
-    let incarnation = crate::change::Incarnation(parts.next()?.to_owned());
-    let at_ms = parts.next()?.parse().ok()?;
-    let sweeping = parts.next()? == "true";
-    let landmark = parts.next().and_then(|landmark| landmark.parse().ok());
-    Some(Stored { incarnation, next: committed.next, landmark, at_ms, sweeping })
+    let Metadata { life, at_ms, sweeping, landmark } = Metadata::parse(&committed.metadata)?;
+    Some(Stored { incarnation: life, next: committed.next, landmark, at_ms, sweeping })
 }

@@ -1,10 +1,8 @@
-//! How far the inputs of one partition number have been read, and what the group's commits say of it.
+//! How far the inputs of one partition number have been read.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use crate::change::Incarnation;
 use crate::log::{Offset, Record, TopicPartition};
 use crate::state::Landmark;
 
@@ -35,28 +33,4 @@ pub(super) fn last_of(records: &[Record]) -> BTreeMap<TopicPartition, Landmark> 
         }
     }
     last.into_iter().map(|(at, record)| (at.clone(), Landmark::of_record(record))).collect()
-}
-
-/// What a commit says beside its offset.
-pub(super) struct Metadata {
-    pub life: Incarnation,
-    pub at_ms: i64,
-    /// The last record below. Earlier versions said none.
-    pub landmark: Option<Landmark>,
-}
-
-impl Metadata {
-    pub fn parse(text: &str) -> Self {
-        let mut parts = text.split('|');
-        let life = Incarnation(parts.next().unwrap_or_default().to_owned());
-        let at_ms = parts.next().and_then(|text| text.parse().ok()).unwrap_or_default();
-        Self { life, at_ms, landmark: parts.next().and_then(|text| text.parse().ok()) }
-    }
-}
-
-impl fmt::Display for Metadata {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}|{}|", self.life, self.at_ms)?;
-        self.landmark.map_or(Ok(()), |landmark| landmark.fmt(f))
-    }
 }

@@ -15,7 +15,6 @@ use schemas::Key;
 use serde::{Deserialize, Serialize};
 
 use super::derive::Origin;
-use super::read::last_of;
 use crate::blocking;
 use crate::change::{Incarnation, Version, header};
 use crate::emitter::disk::{self, Place};
@@ -160,12 +159,14 @@ impl Store {
     pub fn put(&mut self, records: &[Record]) -> Result<(), MemoryError> {
         let mut meta = self.meta.clone();
         let mut latest: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        let mut last: BTreeMap<&str, &Record> = BTreeMap::new();
         for record in records {
             let Some((_, next)) = meta.topics.get_mut(&*record.at.topic) else { continue };
             if record.offset < *next {
                 continue;
             }
             *next = record.offset.next();
+            last.insert(&record.at.topic, record);
             // One whose key isn't text belongs to no group.
             let Some(key) = record.key.as_deref().and_then(|key| Key::from_bytes(key).ok()) else { continue };
             let Some(topic) = self.topics.iter().position(|topic| *topic == record.at.topic) else { continue };
@@ -184,12 +185,7 @@ impl Store {
                 Ok(())
             })?;
         }
-        for (at, landmark) in last_of(records) {
-            let before = meta.landmarks.get(&*at.topic).map(|before| before.offset);
-            if before.is_none_or(|before| before < landmark.offset) {
-                meta.landmarks.insert(at.topic.to_string(), landmark);
-            }
-        }
+        meta.landmarks.extend(last.into_iter().map(|(topic, record)| (topic.to_owned(), Landmark::of_record(record))));
         self.unsaved += latest.len();
         self.meta = meta;
         Ok(())
