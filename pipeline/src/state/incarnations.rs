@@ -382,3 +382,24 @@ fn further(known: Option<&Life>, reached: &Reached) -> Option<Life> {
     }
     Some(Life { end: life.end.max(end), landmark: landmark.or(life.landmark), ..life.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_landmark_is_read_as_it_was_written_and_as_it_was_written_before() {
+        let landmark = Landmark { offset: Offset(41), print: 0x0086_d081_884c_7d65 };
+        assert_eq!(landmark.to_string(), "41:0086d081884c7d65");
+        assert_eq!(landmark.to_string().parse(), Ok(landmark));
+        let said = serde_json::to_value(landmark).unwrap();
+        assert_eq!(said, serde_json::json!({ "offset": 41, "print": "0086d081884c7d65" }));
+        let earlier = serde_json::json!({ "offset": 41, "print": "0086d081884c7d659a2feaa0c55ad015" });
+        for text in [said, earlier] {
+            assert_eq!(serde_json::from_value::<Landmark>(text).unwrap(), landmark);
+        }
+        for wrong in ["", "41", "41:", ":7d65", "41:xyz"] {
+            assert!(wrong.parse::<Landmark>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -176,6 +176,17 @@ impl World {
         records
     }
 
+    /// Where each partition of the log ends, its own topics' included.
+    pub async fn ends(&self) -> Vec<(TopicPartition, Offset)> {
+        let mut ends = Vec::new();
+        for topic in self.log.topics().await.unwrap() {
+            for (partition, bounds) in self.log.ends(&topic.name).await.unwrap().into_iter().enumerate() {
+                ends.push((TopicPartition::new(topic.name.as_str(), partition as u32), bounds.end));
+            }
+        }
+        ends
+    }
+
     /// What the topic says as a table, by key: the last record of each, tombstones left out.
     pub async fn table<E: Entity>(&self, topic: &str) -> std::collections::BTreeMap<String, E> {
         let mut table = std::collections::BTreeMap::new();

@@ -228,3 +228,17 @@ pub(super) async fn what_stands_below_an_offset_is_kept_with_it(target: &dyn Tar
     runner.apply(&[ward("icu", 6)]).await;
     assert_eq!(landmark(&runner).await, Some(landmark_below(Offset(2))));
 }
+
+/// It was made before prints were kept.
+pub(super) async fn a_target_that_has_kept_no_prints_goes_on(target: &dyn Target) {
+    let mut runner = Runner::start(target).await;
+    runner.apply(&[ward("er", 900)]).await;
+    let own = if target.url().starts_with("sqlite") { "muster_" } else { "muster." };
+    target.execute(&format!("alter table {own}offsets drop column print")).await;
+    target.execute(&format!("delete from {own}sink_migrations where version = 3")).await;
+    let mut runner = Runner::with(config(target), 2).await;
+    let before = stored(&runner).await.unwrap();
+    assert_eq!((before.next, before.landmark), (Offset(1), None));
+    runner.apply(&[ward("icu", 901)]).await;
+    assert_eq!(stored(&runner).await.unwrap().landmark, Some(landmark_below(Offset(2))));
+}

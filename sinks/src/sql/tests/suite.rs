@@ -50,6 +50,7 @@ macro_rules! conformance {
             rows_that_nobody_can_touch_keep_their_versions,
             a_sweep_goes_on_after_a_restart,
             what_stands_below_an_offset_is_kept_with_it,
+            a_target_that_has_kept_no_prints_goes_on,
             a_child_waits_for_its_parents,
             a_parked_row_gives_way_to_a_newer_change,
             who_waits_too_long_becomes_a_letter,
