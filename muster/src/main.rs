@@ -17,6 +17,11 @@ use muster::settings;
 
 use crate::args::Args;
 
+/// Of librdkafka and SQLite, too. How it is set: `.cargo/config.toml`.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     logging::start(args.log_format, args.command.logs());
