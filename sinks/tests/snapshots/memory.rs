@@ -57,7 +57,8 @@ async fn fill(site: &Site, log: &dyn Log, rows: impl Iterator<Item = u32>, versi
     log.append(waiting).await.unwrap();
 }
 
-/// Without `MALLOC_ARENA_MAX=2`, which the image has, it takes more: each of glibc's arenas keeps some of what was freed.
+/// This is glibc's allocator, the binary has another one. Without `MALLOC_ARENA_MAX=2` it takes more: each of glibc's arenas
+/// keeps some of what was freed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "some minutes: MALLOC_ARENA_MAX=2 cargo test -p sinks --test snapshots memory -- --ignored, alone"]
 async fn a_large_table_takes_no_more_memory_than_is_said() {
