@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt};
 use pipeline::snapshot::splice::Stretch;
@@ -23,6 +24,9 @@ use super::transform::{Decode, Lines};
 /// So many files are kept open for an answer, so that what it is made of stays readable when its generation is pruned. An answer
 /// that is joined from more opens the others when it comes to them.
 pub const OPEN_FILES: usize = 4;
+
+/// An answer may be joined from hundreds of objects, each of which is asked for before it begins.
+const ASKED_AT_ONCE: usize = 16;
 
 /// So much is decompressed at once: others wait for this thread, too.
 const MOST_DECODED: usize = 64 * 1024;
@@ -46,31 +50,38 @@ pub(super) struct Opened {
 pub(super) async fn open(store: &Store, manifest: &Manifest, plan: Plan) -> Result<Opened, StoreError> {
     let mut pieces = VecDeque::with_capacity(plan.stretches.len());
     let mut open_files = 0;
-    for stretch in plan.stretches {
-        let (path, range) = match stretch {
-            Stretch::Bytes(bytes) => {
-                pieces.push_back(Piece::Bytes(bytes));
-                continue;
-            }
-            Stretch::Of { path, range } => (path, range),
-        };
-        let located = store.path(&path)?;
-        let found = store.objects().get_opts(&located, GetOptions { head: true, ..GetOptions::default() }).await;
-        let found = found.map_err(|error| pipeline::snapshot::failed(&path, &error))?;
-        let expected = manifest.objects().find(|object| object.path == path).map(|object| object.bytes);
-        if expected != Some(found.meta.size) {
-            let reason = format!("it has {} bytes, the manifest says {expected:?}", found.meta.size);
-            return Err(StoreError::NotUnderstood { path, reason });
+    let piece = |stretch| piece(store, manifest, stretch);
+    let mut found = futures::stream::iter(plan.stretches).map(piece).buffered(ASKED_AT_ONCE);
+    while let Some(mut piece) = found.try_next().await? {
+        if let Piece::Object { file, .. } = &mut piece {
+            file.take_if(|_| open_files == OPEN_FILES);
+            open_files += usize::from(file.is_some());
         }
-        let file = match found.payload {
-            GetResultPayload::File(file, _) if open_files < OPEN_FILES => Some(file),
-            GetResultPayload::File(..) | GetResultPayload::Stream(_) => None,
-        };
-        open_files += usize::from(file.is_some());
-        pieces.push_back(Piece::Object { path: located, file, range });
+        pieces.push_back(piece);
     }
     let lines = plan.lines.then(Lines::default);
     Ok(Opened { pieces, decode: plan.decode, lines, bytes: plan.bytes, store: store.clone() })
+}
+
+/// A piece whose object is there, and as long as the manifest says.
+async fn piece(store: &Store, manifest: &Manifest, stretch: Stretch) -> Result<Piece, StoreError> {
+    let (path, range) = match stretch {
+        Stretch::Bytes(bytes) => return Ok(Piece::Bytes(bytes)),
+        Stretch::Of { path, range } => (path, range),
+    };
+    let located = store.path(&path)?;
+    let found = store.objects().get_opts(&located, GetOptions { head: true, ..GetOptions::default() }).await;
+    let found = found.map_err(|error| pipeline::snapshot::failed(&path, &error))?;
+    let expected = manifest.objects().find(|object| object.path == path).map(|object| object.bytes);
+    if expected != Some(found.meta.size) {
+        let reason = format!("it has {} bytes, the manifest says {expected:?}", found.meta.size);
+        return Err(StoreError::NotUnderstood { path, reason });
+    }
+    let file = match found.payload {
+        GetResultPayload::File(file, _) => Some(file),
+        GetResultPayload::Stream(_) => None,
+    };
+    Ok(Piece::Object { path: located, file, range })
 }
 
 impl Opened {

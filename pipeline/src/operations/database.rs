@@ -2,6 +2,7 @@
 //! statement is written once; what differs are types, and those are the drivers' business.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::postgres::{PgPool, PgRow, Postgres};
@@ -13,7 +14,8 @@ use sqlx::{AssertSqlSafe, Decode, Row as _, Type};
 #[derive(Clone)]
 pub(super) enum Database {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    /// And how long all statements of one request may take, as their sum: a network that has begun to swallow packets ends none.
+    Postgres(PgPool, Duration),
     /// Without statements: whoever has one asks it directly.
     #[cfg(any(test, feature = "testing"))]
     Kept(super::kept::Kept),
@@ -87,12 +89,19 @@ impl Statement {
     }
 }
 
+async fn in_time<T>(within: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let answer = tokio::time::timeout(within, answer).await;
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
 impl Database {
     /// Runs a statement; answers how many rows it touched.
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(pool) => statement.for_sqlite().execute(pool).await?.rows_affected(),
-            Self::Postgres(pool) => statement.for_postgres().execute(pool).await?.rows_affected(),
+            Self::Postgres(pool, within) => {
+                in_time(*within, statement.for_postgres().execute(pool)).await?.rows_affected()
+            }
             #[cfg(any(test, feature = "testing"))]
             Self::Kept(_) => return Err(sqlx::Error::PoolClosed),
         })
@@ -102,8 +111,9 @@ impl Database {
     pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<Row>, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(pool) => statement.for_sqlite().fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect(),
-            Self::Postgres(pool) => {
-                statement.for_postgres().fetch_all(pool).await?.into_iter().map(Row::Postgres).collect()
+            Self::Postgres(pool, within) => {
+                let rows = in_time(*within, statement.for_postgres().fetch_all(pool)).await?;
+                rows.into_iter().map(Row::Postgres).collect()
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Kept(_) => return Err(sqlx::Error::PoolClosed),
@@ -124,15 +134,19 @@ impl Database {
                 }
                 tx.commit().await?;
             }
-            Self::Postgres(pool) => {
-                let mut tx = pool.begin().await?;
-                if guard.for_postgres().execute(&mut *tx).await?.rows_affected() == 0 {
-                    return Ok(false);
-                }
-                for statement in others {
-                    statement.for_postgres().execute(&mut *tx).await?;
-                }
-                tx.commit().await?;
+            Self::Postgres(pool, within) => {
+                let guarded = async {
+                    let mut tx = pool.begin().await?;
+                    if guard.for_postgres().execute(&mut *tx).await?.rows_affected() == 0 {
+                        return Ok(false);
+                    }
+                    for statement in others {
+                        statement.for_postgres().execute(&mut *tx).await?;
+                    }
+                    tx.commit().await?;
+                    Ok(true)
+                };
+                return in_time(*within, guarded).await;
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Kept(_) => return Err(sqlx::Error::PoolClosed),

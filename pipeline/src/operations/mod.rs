@@ -135,7 +135,7 @@ impl Operations {
     ) -> Self {
         match &self.database {
             Database::Kept(kept) => Self::kept(kept.with_faults(hook)),
-            Database::Sqlite(_) | Database::Postgres(_) => self.clone(),
+            Database::Sqlite(_) | Database::Postgres(..) => self.clone(),
         }
     }
 
@@ -148,7 +148,9 @@ impl Operations {
     /// A PostgreSQL that the processes of a site share. Contacts nothing yet: a database that is away holds nobody up.
     /// The tables are brought up to date when it is first used.
     pub fn postgres(options: &PostgresOptions) -> Result<Self, OperationsError> {
-        let database = Database::Postgres(options.pool()?);
+        // A pool is waited for, and the server is the first to end what takes too long.
+        let within = options.connect_timeout + 2 * options.statement_timeout;
+        let database = Database::Postgres(options.pool()?, within);
         let schema = Some(options.schema.as_str().into());
         Ok(Self { database, notes: Arc::default(), prepared: Arc::default(), schema })
     }
@@ -158,7 +160,7 @@ impl Operations {
         if self.prepared.load(Ordering::Acquire) {
             return Ok(());
         }
-        if let (Database::Postgres(pool), Some(schema)) = (&self.database, &self.schema) {
+        if let (Database::Postgres(pool, _), Some(schema)) = (&self.database, &self.schema) {
             postgres::prepare(pool, schema, &POSTGRES).await?;
         }
         self.prepared.store(true, Ordering::Release);
@@ -167,7 +169,7 @@ impl Operations {
 
     /// Whether it answers, and could have its tables. Makes nothing.
     pub async fn probe(&self) -> Result<(), OperationsError> {
-        if let (Database::Postgres(pool), Some(schema)) = (&self.database, &self.schema) {
+        if let (Database::Postgres(pool, _), Some(schema)) = (&self.database, &self.schema) {
             postgres::probe(pool, schema).await?;
         }
         Ok(())

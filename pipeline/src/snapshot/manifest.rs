@@ -49,7 +49,8 @@ pub struct Manifest {
     pub max_depth: u32,
     /// By the name under which they are served, as in `employees`.
     pub datasets: BTreeMap<String, Dataset>,
-    /// The generations before it, newest first, as many as the deepest window may go back: windows reach back to them.
+    /// Generations before it, newest first, as far as the deepest window may go back: windows reach back to them. Not all of
+    /// them, where they are many.
     #[serde(default)]
     pub history: Vec<Earlier>,
 }
@@ -61,6 +62,16 @@ pub struct Earlier {
     pub generation: Generation,
     /// The time by the schedule that it stood for.
     pub nominal: DateTime<Utc>,
+    /// When it was written, by its writer's clock: readers before that had another one. Earlier versions didn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<DateTime<Utc>>,
+}
+
+impl Earlier {
+    /// When readers began to get it, as far as is known.
+    pub fn published(&self) -> DateTime<Utc> {
+        self.published.unwrap_or(self.nominal)
+    }
 }
 
 /// How days are counted.

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
@@ -125,6 +126,8 @@ pub enum Published {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Where they are on this machine.
+    folder: Option<PathBuf>,
 }
 
 impl fmt::Debug for Store {
@@ -136,7 +139,7 @@ impl fmt::Debug for Store {
 impl Store {
     /// Any store of objects, below a prefix.
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path) -> Self {
-        Self { objects, prefix }
+        Self { objects, prefix, folder: None }
     }
 
     /// Opens the store to write; a local folder is created, a bucket isn't contacted. `env` looks up a variable of the
@@ -167,7 +170,7 @@ impl Store {
                 let local = LocalFileSystem::new_with_prefix(path).map_err(|error| refused(error.to_string()))?;
                 // A generation that was published is there after a power cut, too.
                 let local = local.with_fsync(true).with_automatic_cleanup(false);
-                Ok(Self::new(Arc::new(local), Path::default()))
+                Ok(Self { folder: Some(path.clone()), ..Self::new(Arc::new(local), Path::default()) })
             }
             StoreSettings::S3(s3) => s3.open(env),
         }
@@ -183,6 +186,15 @@ impl Store {
         let below = Path::parse(path)
             .map_err(|error| StoreError::NotUnderstood { path: path.to_owned(), reason: error.to_string() })?;
         Ok(self.prefix.parts().chain(below.parts()).collect())
+    }
+
+    /// Deletes what killed writers have left of objects that they hadn't finished, and haven't touched since `before`: no list of a
+    /// folder shows it. Answers how many. A bucket keeps unfinished uploads until a rule of its own ends them.
+    pub async fn sweep_unfinished(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let Some(folder) = self.folder.clone() else { return Ok(0) };
+        let swept = tokio::task::spawn_blocking(move || sweep(&folder.join("data"), before.into())).await;
+        let swept = swept.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        swept.map_err(|error| StoreError::Unavailable { reason: format!("deleting what wasn't finished: {error}") })
     }
 
     /// The numbers of all generations, from the oldest on.
@@ -359,11 +371,30 @@ impl S3Settings {
     }
 }
 
+/// An object that is being written has its name and a number behind it, as in `full.json#1`: names of objects have no `#`.
+fn sweep(folder: &std::path::Path, before: SystemTime) -> std::io::Result<u64> {
+    let mut swept = 0;
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            swept += sweep(&entry.path(), before)?;
+        } else if entry.file_name().to_string_lossy().contains('#') && entry.metadata()?.modified()? < before {
+            std::fs::remove_file(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use chrono::{DateTime, Utc};
+    use object_store::PutPayload;
     use object_store::memory::InMemory;
 
     use super::*;
@@ -419,6 +450,24 @@ mod tests {
             }
             assert_eq!(store.latest(Some(&generation(3, 0))).await.unwrap(), Some(latest));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_writer_has_left_goes_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let [store, _] = stores(&folder);
+        let path = store.path("data/00000001-6f/employees/full.json").unwrap();
+        let mut killed = store.objects().put_multipart(&path).await.unwrap();
+        killed.put_part(PutPayload::from_static(b"[")).await.unwrap();
+        std::mem::forget(killed);
+        let finished = store.path("data/00000001-6f/employees/full.parquet").unwrap();
+        store.objects().put(&finished, PutPayload::from_static(b"PAR1")).await.unwrap();
+        let listed = async || store.objects().list(None).count().await;
+        assert_eq!(listed().await, 1, "no list shows it");
+        let (hour, now) = (chrono::TimeDelta::hours(1), Utc::now());
+        assert_eq!(store.sweep_unfinished(now - hour).await.unwrap(), 0, "somebody may be at it");
+        assert_eq!(store.sweep_unfinished(now + hour).await.unwrap(), 1);
+        assert_eq!((store.sweep_unfinished(now + hour).await.unwrap(), listed().await), (0, 1));
     }
 
     /// Those who know the one before waited for ever at the one that is damaged.

@@ -385,6 +385,8 @@ fn further(known: Option<&Life>, reached: &Reached) -> Option<Life> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]

@@ -50,6 +50,8 @@ pub(super) struct Context<'a> {
     pub store: &'a Store,
     pub nominal: DateTime<Utc>,
     /// The generations before, newest first.
+    /// When it was begun.
+    pub now: DateTime<Utc>,
     pub history: &'a [Earlier],
     /// As in `data/00000042-5f3c9e1a`.
     pub folder: &'a str,
@@ -233,6 +235,7 @@ async fn attempt(
         previous: previous.cloned(),
         reading,
         nominal: context.nominal,
+        now: context.now,
         history: context.history.to_vec(),
         schema: Arc::clone(&schema),
         scratch: scratch.clone(),
@@ -327,6 +330,7 @@ struct Work {
     previous: Option<Dataset>,
     reading: Reading,
     nominal: DateTime<Utc>,
+    now: DateTime<Utc>,
     history: Vec<Earlier>,
     schema: Arc<Schema>,
     scratch: std::path::PathBuf,
@@ -342,7 +346,7 @@ struct Work {
 
 impl Work {
     fn run(&self, collected: Collected, told: &(dyn Fn(u64) + Send + Sync)) -> Result<Written, SnapshotError> {
-        let begins = begins(self.nominal, self.settings.days, self.settings.max_depth, &self.history);
+        let begins = begins(self.nominal, self.now, self.settings.days, self.settings.max_depth, &self.history);
         let (base, deleted) = match (&self.previous, self.reading) {
             (Some(previous), Reading::Since | Reading::Sweep) => {
                 let (base, deleted) = self.open(previous)?;

@@ -23,7 +23,7 @@ use super::dataset::{Context, Made, Reading, make};
 use super::lease::Lease;
 use super::retention::{Pruned, prune};
 use super::scratch::Scratch;
-use super::windows::DayRule;
+use super::windows::{DayRule, kept};
 
 /// Others may publish first; so often it is begun again from what they published.
 const OVERTAKEN: u32 = 3;
@@ -141,9 +141,10 @@ impl Snapshots {
         let nominal = nominal.trunc_subsecs(3);
         let mut history = Vec::new();
         if let Some(latest) = latest {
-            history.push(Earlier { generation: latest.generation, nominal: latest.nominal });
+            let published = Some(latest.published);
+            history.push(Earlier { generation: latest.generation, nominal: latest.nominal, published });
             history.extend(latest.history.iter().copied());
-            history.truncate(self.settings.max_depth as usize);
+            history = kept(history, self.settings.max_depth);
         }
         let folder = format!("data/{generation}-{:08x}", fastrand::u32(..));
         let scratch = Scratch::below(&self.scratch).map_err(|source| SnapshotError::Scratch { source })?;
@@ -156,6 +157,7 @@ impl Snapshots {
             settings: &self.settings,
             store: &self.store,
             nominal,
+            now: runtime.clock.now(),
             history: &history,
             folder: &folder,
             scratch: &scratch,

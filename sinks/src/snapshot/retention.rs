@@ -16,7 +16,7 @@ use super::SnapshotError;
 pub struct Pruned {
     /// Generations.
     pub generations: Vec<Generation>,
-    /// Objects that no generation names any more, or never did.
+    /// Objects that no generation names any more, or never did, and what killed writers have left of others.
     pub objects: u64,
     /// Their size.
     pub bytes: u64,
@@ -69,6 +69,7 @@ pub async fn prune(store: &Store, keep: usize, grace: Duration, now: DateTime<Ut
     for orphan in orphans {
         delete(store, &orphan).await?;
     }
+    pruned.objects += store.sweep_unfinished(young).await?;
     Ok(pruned)
 }
 

@@ -13,21 +13,57 @@ pub enum DayRule {
     Calendar(Tz),
 }
 
+/// Generations come sooner or later after their time. One that came so much later in its day than the present one is still what
+/// readers had by then: otherwise every other day would be two. Where less than a day lies between two, the same share of it.
+const LATE: TimeDelta = TimeDelta::hours(1);
+const SHARE_OF_A_DAY: i32 = 24;
+
 /// Where the windows 1 to `max_depth` begin: `k` days before the nominal time, or at the nominal time of the generation `k`
-/// runs back where that is earlier, or at that of the newest generation that is `k` x 24 hours old: whoever reads once a day had
-/// that one the last time, however many were made in between. None begins later than the one before.
-pub(super) fn begins(nominal: DateTime<Utc>, rule: DayRule, max_depth: u32, history: &[Earlier]) -> Vec<DateTime<Utc>> {
+/// runs back where that is earlier, or at that of the newest generation that had been published `k` x 24 hours before `now`:
+/// whoever reads once a day had that one the last time, however many were made in between, and however late. None begins later
+/// than the one before.
+pub(super) fn begins(
+    nominal: DateTime<Utc>,
+    now: DateTime<Utc>,
+    rule: DayRule,
+    max_depth: u32,
+    history: &[Earlier],
+) -> Vec<DateTime<Utc>> {
     let mut begins: Vec<DateTime<Utc>> = Vec::with_capacity(max_depth as usize);
     let mut last = nominal;
+    let since_the_last = history.first().map_or(TimeDelta::days(1), |earlier| nominal - earlier.nominal);
+    let late = (since_the_last / SHARE_OF_A_DAY).clamp(TimeDelta::zero(), LATE);
     for depth in 1..=max_depth {
         let by_days = days_before(nominal, rule, depth);
         let by_runs = history.get(depth as usize - 1).map_or(nominal, |earlier| earlier.nominal);
-        let a_day_ago = nominal - TimeDelta::days(i64::from(depth));
-        let had = history.iter().map(|earlier| earlier.nominal).filter(|earlier| *earlier <= a_day_ago).max();
+        let read = now - TimeDelta::days(i64::from(depth)) + late;
+        let had = history.iter().filter(|earlier| earlier.published() <= read).map(|earlier| earlier.nominal).max();
         last = last.min(by_days).min(by_runs).min(had.unwrap_or(by_days));
         begins.push(last);
     }
     begins
+}
+
+/// Those of `history` (newest first) that windows may reach back to: the newest `max_depth`, and beyond them one in a twenty-fourth
+/// of its age, so that a window begins that much too early at most, down to the first that is older than the deepest window.
+pub(super) fn kept(history: Vec<Earlier>, max_depth: u32) -> Vec<Earlier> {
+    let Some(newest) = history.first().map(Earlier::published) else { return history };
+    let oldest = history.last().copied();
+    let mut kept: Vec<Earlier> = Vec::new();
+    for earlier in history {
+        if let Some(last) = kept.last().filter(|_| kept.len() >= max_depth as usize) {
+            if newest - last.published() > TimeDelta::days(i64::from(max_depth)) {
+                return kept;
+            }
+            if last.published() - earlier.published() < (newest - earlier.published()) / SHARE_OF_A_DAY {
+                continue;
+            }
+        }
+        kept.push(earlier);
+    }
+    // What is older than all that was left out may be what a reader had.
+    kept.extend(oldest.filter(|oldest| kept.last() != Some(oldest)));
+    kept
 }
 
 fn days_before(nominal: DateTime<Utc>, rule: DayRule, days: u32) -> DateTime<Utc> {
@@ -98,17 +134,22 @@ mod tests {
     }
 
     fn earlier(times: &[&str]) -> Vec<Earlier> {
-        times.iter().map(|time| Earlier { generation: Generation(1), nominal: at(time) }).collect()
+        let earlier = |time: &&str| Earlier { generation: Generation(1), nominal: at(time), published: None };
+        times.iter().map(earlier).collect()
+    }
+
+    fn published(nominal: &str, published: &str) -> Earlier {
+        Earlier { generation: Generation(1), nominal: at(nominal), published: Some(at(published)) }
     }
 
     #[test]
     fn a_day_is_24_hours_or_goes_back_to_the_run_before() {
         let nominal = at("2024-03-10T02:00:00Z");
-        let rolling = begins(nominal, DayRule::Rolling, 3, &[]);
+        let rolling = begins(nominal, nominal, DayRule::Rolling, 3, &[]);
         assert_eq!(rolling, [at("2024-03-09T02:00:00Z"), at("2024-03-08T02:00:00Z"), at("2024-03-07T02:00:00Z")]);
         // The process was down on the 9th: whoever reads depth 1 each time would miss a day.
         let history = earlier(&["2024-03-08T02:00:00Z", "2024-03-07T02:00:00Z"]);
-        let after_a_gap = begins(nominal, DayRule::Rolling, 3, &history);
+        let after_a_gap = begins(nominal, nominal, DayRule::Rolling, 3, &history);
         assert_eq!(after_a_gap, [at("2024-03-08T02:00:00Z"), at("2024-03-07T02:00:00Z"), at("2024-03-07T02:00:00Z")]);
     }
 
@@ -117,18 +158,64 @@ mod tests {
         // Nightly at two; one more was made at three in the afternoon. Who read the first night's at four, and reads this
         // one at four, needs what came since that night.
         let history = earlier(&["2024-03-10T02:00:00Z", "2024-03-09T02:00:00Z"]);
-        let begins = begins(at("2024-03-10T15:00:00Z"), DayRule::Rolling, 1, &history);
-        assert_eq!(begins, [at("2024-03-09T02:00:00Z")]);
+        let three = at("2024-03-10T15:00:00Z");
+        assert_eq!(begins(three, three, DayRule::Rolling, 1, &history), [at("2024-03-09T02:00:00Z")]);
+    }
+
+    #[test]
+    fn a_generation_that_came_late_is_not_what_a_reader_had() {
+        let nominal = at("2024-03-10T02:00:00Z");
+        let before = published("2024-03-08T02:00:00Z", "2024-03-08T02:05:00Z");
+        for (came, begin) in [
+            // Who reads at four read yesterday's.
+            ("2024-03-09T02:20:00Z", "2024-03-09T02:00:00Z"),
+            // The bucket was away until nine: at four it was the one of the day before.
+            ("2024-03-09T09:00:00Z", "2024-03-08T02:00:00Z"),
+        ] {
+            let history = [published("2024-03-09T02:00:00Z", came), before];
+            assert_eq!(begins(nominal, nominal, DayRule::Rolling, 1, &history), [at(begin)], "{came}");
+        }
+        // This one comes late itself.
+        let history = [published("2024-03-09T02:00:00Z", "2024-03-09T09:00:00Z"), before];
+        let noon = at("2024-03-10T12:00:00Z");
+        assert_eq!(begins(nominal, noon, DayRule::Rolling, 1, &history), [at("2024-03-09T02:00:00Z")]);
+    }
+
+    #[test]
+    fn of_many_generations_those_are_kept_that_windows_reach_back_to() {
+        let hours = |n: i64| at("2024-03-10T12:00:00Z") - TimeDelta::hours(n);
+        // Every hour, but for one at noon yesterday, which was missed.
+        let ages = (1..=500).filter(|age| *age != 24);
+        let mut history: Vec<Earlier> = ages
+            .map(|age| Earlier {
+                generation: Generation(1),
+                nominal: hours(age),
+                published: Some(hours(age) + TimeDelta::minutes(5)),
+            })
+            .collect();
+        // As often as it is done again: it is all that the next one knows.
+        for _ in 0..3 {
+            history = kept(history, 7);
+        }
+        assert!(history.len() < 110, "{}", history.len());
+        let found = begins(hours(0), hours(0), DayRule::Rolling, 7, &history);
+        for (depth, begin) in (1..).zip(found) {
+            // Who reads ten minutes past noon.
+            let had = (1..=500).filter(|age| *age != 24).find(|age| *age >= 24 * depth).map(hours).unwrap();
+            let early = had - begin;
+            assert!(early >= TimeDelta::zero() && early <= TimeDelta::hours(1 + 2 * depth), "depth {depth}: {early}");
+        }
     }
 
     #[test]
     fn calendar_days_are_those_of_the_zone_also_when_the_clock_changes() {
         let rule = DayRule::Calendar(chrono_tz::Europe::Kyiv);
+        let april = at("2024-04-01T05:00:00Z");
         // Summer time began on 31 March, 03:00.
-        let spring = begins(at("2024-04-01T05:00:00Z"), rule, 2, &[]);
+        let spring = begins(april, april, rule, 2, &[]);
         assert_eq!(spring, [at("2024-03-30T22:00:00Z"), at("2024-03-29T22:00:00Z")]);
         // In Beirut midnight itself is skipped.
-        let swallowed = begins(at("2024-04-01T05:00:00Z"), DayRule::Calendar(chrono_tz::Asia::Beirut), 1, &[]);
+        let swallowed = begins(april, april, DayRule::Calendar(chrono_tz::Asia::Beirut), 1, &[]);
         assert_eq!(swallowed, [at("2024-03-30T22:00:00Z")]);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use pipeline::schedule::Schedule;
 use pipeline::snapshot::Manifest;
 use serde_json::Value;
@@ -74,6 +74,49 @@ async fn a_daily_reader_of_depth_1_has_the_whole_table_after_sixty_days() {
         }
         assert!(reader.has_begun && missed < 45, "{missed} runs of 60 didn't take place");
         site.verified().await;
+    }
+}
+
+/// A bucket that is away, a large table, a process that is down: snapshots come when they come, and the reader comes at four.
+/// Where windows look back to what generations stand for, whenever they were published, the reader misses rows.
+#[tokio::test]
+async fn who_reads_at_the_same_hour_misses_nothing_however_late_snapshots_are() {
+    for seed in 1..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut site = Site::new().await;
+        site.settings.max_depth = 3;
+        site.settings.codings.truncate(1);
+        let mut reader = Reader::default();
+        let midnight = site.now().duration_trunc(TimeDelta::days(1)).unwrap() + TimeDelta::days(1);
+        for day in 0..30 {
+            let midnight = midnight + TimeDelta::days(day);
+            let due = midnight + TimeDelta::hours(2);
+            let late = if random.u32(..3) == 0 { random.i64(60..21 * 60) } else { random.i64(0..50) };
+            let made = due + TimeDelta::minutes(late);
+            for hour in 0..24 {
+                site.clock.set(midnight + TimeDelta::hours(hour));
+                if hour == 4
+                    && let Some(latest) = site.store.latest(None).await.unwrap()
+                {
+                    reader.take(&site, &latest).await;
+                    assert_eq!(
+                        reader.table,
+                        read(&site.store, &latest.datasets["employees"], None).await,
+                        "{seed}, {day}"
+                    );
+                }
+                if random.u32(..3) == 0 {
+                    let (n, position) = (random.u32(..40), format!("P{day}-{hour}"));
+                    site.put(n, &position, Some(site.now())).await;
+                }
+                if made < midnight + TimeDelta::hours(hour + 1) && made >= midnight + TimeDelta::hours(hour) {
+                    site.clock.set(made);
+                    site.complete().await;
+                    site.job().make(&site.runtime, due).await.unwrap();
+                }
+            }
+        }
+        assert!(reader.has_begun);
     }
 }
 
