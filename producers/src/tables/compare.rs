@@ -29,7 +29,8 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 /// Keys that are looked up with one statement.
 const LOOKED_UP: usize = 500;
 
-/// With more keys gone than this, every row is read the next time, which forgets them.
+/// With more keys gone than this, none is named: every row is read the next time, which forgets them and shows what is
+/// absent.
 const MOST_GONE: usize = 100_000;
 
 /// What is remembered of one table, where it can be.
@@ -158,7 +159,7 @@ impl TableSource {
         let noted = self.remembered.with(|ranges| ranges.put(cursor.new, &range));
         let ended = noted.and_then(|()| match more {
             true => Some(()),
-            false => self.remembered.with(|ranges| ranges.finish(Some(began)).map(|_| ())),
+            false => self.remembered.with(|ranges| ranges.finish(Some(began), MOST_GONE).map(|_| ())),
         });
         // The last page, asked for again, doesn't finish once more what is finished.
         self.remembered.under_way = more.then_some((began, next.new));
@@ -297,15 +298,15 @@ impl TableSource {
     /// The end of a comparison.
     fn compared(&mut self, plan: &Plan, at: At, reading: Reading) -> Page {
         let rows_at = self.compares_rows(plan, reading.began).then_some(reading.began);
-        let gone = self.remembered.with(|ranges| ranges.finish(rows_at));
-        let few = gone.as_ref().is_some_and(|gone| gone.len() <= MOST_GONE);
-        let ranges = at.ranges.clone().filter(|_| few);
+        let gone = self.remembered.with(|ranges| ranges.finish(rows_at, MOST_GONE)).flatten();
+        let ranges = at.ranges.clone().filter(|_| gone.is_some());
         let next = At { began: Some(reading.began), high: reading.high, ranges, reading: None };
         let complete_to = self.complete_to(plan, reading.began);
         let page = self.nothing_yet(at, reading);
         // The last page, asked for again, compares again: what is finished isn't finished once more.
         (self.remembered.under_way, self.sums) = (None, None);
-        // A file that failed just now can't say what has gone: nothing is taken for absent.
+        // A file that failed just now can't say what has gone, and some of too many keys would pass for all of them:
+        // nothing is taken for absent.
         Page { next: next.position(), end: true, complete_to: gone.is_some().then_some(complete_to), gone, ..page }
     }
 

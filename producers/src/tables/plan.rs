@@ -26,6 +26,8 @@ pub struct Column {
     pub shown: String,
     /// Its type, as a cast takes it.
     pub cast: String,
+    /// The schema of its type's own operators, where statements don't find them: PostgreSQL would take others.
+    pub hidden_in: Option<String>,
     /// What it becomes.
     pub kind: ColumnKind,
 }
@@ -232,6 +234,12 @@ fn key_columns<'l>(config: &TableConfig, look: &'l Look) -> Result<Vec<&'l Colum
         if !one.kind.is_key() {
             let reason = format!("{name:?} is {}, which can't be part of a key", one.shown);
             return Err(refused(config, reason, "name other columns as `key`"));
+        }
+        // Sorted by its own order and compared by text's, a page would begin behind rows that weren't read.
+        if let Some(schema) = &one.hidden_in {
+            let reason = format!("{name:?} is {}, whose order is in schema {schema}, off the search_path", one.shown);
+            let hint = format!("grant usage on it, and `alter role … set search_path = public, {schema}` for Muster");
+            return Err(refused(config, reason, &hint));
         }
         // A view doesn't know.
         if !one.required && look.unique.is_some() {

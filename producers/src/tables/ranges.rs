@@ -248,8 +248,9 @@ impl Ranges {
         Ok(())
     }
 
-    /// The pass has reached its end: its generation is the whole one. Answers the keys that are gone.
-    pub fn finish(&mut self, rows_at: Option<DateTime<Utc>>) -> Done<Vec<Key>> {
+    /// The pass has reached its end: its generation is the whole one. Answers the keys that are gone; `None`: there are
+    /// more than `most`.
+    pub fn finish(&mut self, rows_at: Option<DateTime<Utc>>, most: usize) -> Done<Option<Vec<Key>>> {
         let mut meta = self.meta.clone();
         meta.generation += 1;
         meta.rows_at = rows_at.or(meta.rows_at);
@@ -273,9 +274,12 @@ impl Ranges {
         let gone = self.db.begin_read()?.open_table(GONE)?;
         let mut keys = Vec::new();
         for row in gone.iter()? {
+            if keys.len() == most {
+                return Ok(None);
+            }
             keys.push(Key::from(row?.0.value()));
         }
-        Ok(keys)
+        Ok(Some(keys))
     }
 
     /// What is written like this is lost with a crash, unless the pass has ended before.
@@ -303,13 +307,17 @@ mod tests {
         Range { up_to: keys.last().map(|key| vec![key.clone()]), rows: keys.len() as u64, keys, ..Range::default() }
     }
 
+    fn gone(ranges: &mut Ranges) -> Vec<Key> {
+        ranges.finish(None, 9).unwrap().unwrap()
+    }
+
     fn new() -> (tempfile::TempDir, Ranges) {
         let folder = tempfile::tempdir().unwrap();
         let mut ranges = Ranges::open(&Ranges::path(folder.path(), "rota.nurse")).unwrap();
         ranges.begin("one", "id name").unwrap();
         ranges.put(0, &range(&["a", "b"])).unwrap();
         ranges.put(1, &range(&["c", "d"])).unwrap();
-        assert!(ranges.finish(None).unwrap().is_empty());
+        assert!(gone(&mut ranges).is_empty());
         (folder, ranges)
     }
 
@@ -320,11 +328,21 @@ mod tests {
         ranges.put(1, &range(&["aa"])).unwrap();
         ranges.settle(0, 0..2).unwrap();
         ranges.put(2, &ranges.get(1).unwrap().unwrap()).unwrap();
-        assert_eq!(ranges.finish(None).unwrap(), [Key::from("b")]);
+        assert_eq!(gone(&mut ranges), [Key::from("b")]);
         assert_eq!(ranges.get(2).unwrap().unwrap().keys, ["c", "d"]);
         assert_eq!(ranges.get(3).unwrap(), None);
         ranges.judge(&["b".to_owned()], |key| key == "b").unwrap();
-        assert!(ranges.finish(None).unwrap().is_empty());
+        assert!(gone(&mut ranges).is_empty());
+    }
+
+    #[test]
+    fn of_more_keys_than_are_wanted_none_is_named() {
+        let (_folder, mut ranges) = new();
+        ranges.put(0, &range(&["a"])).unwrap();
+        ranges.settle(0, 0..1).unwrap();
+        ranges.settle(1, 0..1).unwrap();
+        assert_eq!(ranges.finish(None, 2).unwrap(), None);
+        assert_eq!(ranges.finish(None, 3).unwrap().unwrap(), ["b", "c", "d"].map(Key::from));
     }
 
     #[test]
@@ -334,7 +352,7 @@ mod tests {
         ranges.put(1, &range(&["b"])).unwrap();
         ranges.put(0, &range(&["a", "b"])).unwrap();
         ranges.settle(0, 0..1).unwrap();
-        assert!(ranges.finish(None).unwrap().is_empty());
+        assert!(gone(&mut ranges).is_empty());
         assert_eq!((ranges.get(0).unwrap().unwrap().keys.len(), ranges.get(1).unwrap()), (2, None));
     }
 
@@ -345,11 +363,11 @@ mod tests {
         assert_eq!(ranges.doubtful(None, 1).unwrap(), ["x"]);
         assert_eq!(ranges.doubtful(Some("x"), 9).unwrap(), ["y"]);
         ranges.judge(&["x".to_owned(), "y".to_owned()], |key| key == "x").unwrap();
-        assert_eq!(ranges.finish(None).unwrap(), [Key::from("y")]);
+        assert_eq!(gone(&mut ranges), [Key::from("y")]);
         assert_eq!(ranges.doubtful(None, 9).unwrap(), ["x", "y"], "x is there, but no range has it");
         ranges.put(0, &range(&["a", "x"])).unwrap();
         assert_eq!(ranges.doubtful(None, 9).unwrap(), ["x", "y"], "the pass may be broken off");
-        ranges.finish(None).unwrap();
+        gone(&mut ranges);
         assert_eq!(ranges.doubtful(None, 9).unwrap(), ["y"], "it is looked for each time");
     }
 

@@ -213,8 +213,8 @@ impl TableSource {
         let (what, high) = match ask {
             Ask::Window { from, to, page } => {
                 bounds = Bounds { from: true, below: true, ..bounds };
-                let behind = to.succ_opt().unwrap_or(*to);
-                parameters = vec![self.day(*from, plan, engine.dialect()), self.day(behind, plan, engine.dialect())];
+                let (behind, dialect) = (to.succ_opt().unwrap_or(*to), engine.dialect());
+                parameters = vec![self.day(*from, EARLIER, plan, dialect), self.day(behind, LATER, plan, dialect)];
                 if after.is_none() {
                     skip = page.map_or(0, |page| u64::from(page.get()) - 1) * u64::from(self.config.page_rows);
                 }
@@ -288,18 +288,18 @@ impl TableSource {
                 let from = at.began?.checked_sub_signed(overlap)?;
                 // Where clocks went back meanwhile, rows are found under the times of either.
                 let ahead = zone.map_or(0, |zone| ahead_of_utc(zone, from).min(ahead_of_utc(zone, self.clock.now())));
-                Some(moment(from + TimeDelta::seconds(ahead), zone.is_none(), dialect))
+                Some(moment(from + TimeDelta::seconds(ahead), zone.is_none(), EARLIER, dialect))
             }
         }
     }
 
-    /// The beginning of a day in the source's zone.
-    fn day(&self, day: NaiveDate, plan: &Plan, dialect: Dialect) -> String {
+    /// The beginning of a day in the source's zone. `days`: as for [`moment`].
+    fn day(&self, day: NaiveDate, days: i64, plan: &Plan, dialect: Dialect) -> String {
         let midnight = day.and_hms_opt(0, 0, 0).unwrap_or_default().and_utc();
         let with_zone = matches!(plan.change, Some((_, ChangeKind::Time(None))));
         let zone = self.config.zone.filter(|_| with_zone).unwrap_or(Tz::UTC);
         let began = super::rows::utc(midnight.timestamp_micros(), zone).and_then(DateTime::from_timestamp_micros);
-        moment(began.unwrap_or(midnight), with_zone, dialect)
+        moment(began.unwrap_or(midnight), with_zone, days, dialect)
     }
 }
 
@@ -307,13 +307,23 @@ fn ahead_of_utc(zone: Tz, at: DateTime<Utc>) -> i64 {
     i64::from(zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc())
 }
 
-/// A time as the database takes it. SQLite compares text, of which the day is the same in every form.
-fn moment(at: DateTime<Utc>, with_zone: bool, dialect: Dialect) -> String {
+/// Where text with an offset shows the day before UTC's.
+const EARLIER: i64 = -1;
+
+/// Where it shows the next day; and a bound that cuts through a day of UTC leaves out none of it.
+const LATER: i64 = 2;
+
+/// A time as the database takes it. SQLite compares text, of which the day is the same in every form; where it has an
+/// offset, the bound is moved by so many `days`: rows that are read for nothing are unchanged.
+fn moment(at: DateTime<Utc>, with_zone: bool, days: i64, dialect: Dialect) -> String {
     /// PostgreSQL counts from 2000-01-01.
     const EPOCH: i64 = 946_684_800_000_000;
     match dialect {
         Dialect::Postgres => binary::time(at.timestamp_micros().saturating_sub(EPOCH), with_zone),
-        Dialect::Sqlite => at.format("%Y-%m-%d").to_string(),
+        Dialect::Sqlite => {
+            let moved = TimeDelta::days(if with_zone { days } else { 0 });
+            at.checked_add_signed(moved).unwrap_or(at).format("%Y-%m-%d").to_string()
+        }
     }
 }
 

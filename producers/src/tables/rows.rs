@@ -69,6 +69,8 @@ pub struct Rows {
     changes: Vec<(Key, Range<usize>, Option<DateTime<Utc>>)>,
     /// Records that can't be used.
     pub rejects: Vec<Reject>,
+    /// What they take.
+    rejected_bytes: usize,
     /// How many there were.
     pub read: u64,
     /// The last one.
@@ -97,7 +99,7 @@ impl Rows {
             Ok(key) => key,
             Err(keyless) => {
                 let reject = keyless.reject(plan, cells, &mut self.bodies);
-                return self.rejects.push(reject);
+                return self.set_aside(reject);
             }
         };
         let start = self.bodies.len();
@@ -108,9 +110,14 @@ impl Rows {
                 self.bodies.truncate(start);
                 let text = wrong.iter().map(|wrong| format!("{}: {}", wrong.column, wrong.misfit.expected));
                 let text = text.collect::<Vec<_>>().join("; ");
-                self.rejects.push(Reject::new(Some(key), Reason::new("bad_value", text), raw));
+                self.set_aside(Reject::new(Some(key), Reason::new("bad_value", text), raw));
             }
         }
+    }
+
+    fn set_aside(&mut self, reject: Reject) {
+        self.rejected_bytes += reject.raw.len();
+        self.rejects.push(reject);
     }
 
     /// Notes the place of a row, to go on behind it.
@@ -127,9 +134,9 @@ impl Rows {
         self.changes.iter().map(|(key, ..)| key).chain(rejected).map(Key::as_str)
     }
 
-    /// What the bodies take so far.
+    /// What the bodies take so far, and what was set aside.
     pub fn bytes(&self) -> usize {
-        self.bodies.len()
+        self.bodies.len() + self.rejected_bytes
     }
 
     /// The changes and the rejects.

@@ -262,6 +262,7 @@ mod tests {
             required: true,
             shown: cast.into(),
             cast: cast.into(),
+            hidden_in: None,
             kind,
         };
         let columns = vec![

@@ -52,7 +52,8 @@ impl TableSource {
             let (now, captured) = (found.now, found.captured);
             let rows = found.gather.rows;
             let (last, high) = (rows.last.clone(), rows.high);
-            let mut gather = Gather::new(plan, by_change, None, self.pace.most_bytes());
+            // Where a row was committed among them meanwhile, so many end before the last one: then their own is noted.
+            let mut gather = Gather::new(plan, by_change, Some(limit), self.pace.most_bytes());
             let Some(last) = last else { return Ok(Read { gather, now, captured }) };
 
             let statements = Statements { dialect: engine.dialect(), name: &self.name, plan };
@@ -70,7 +71,9 @@ impl TableSource {
                     }
                     return Ok(read);
                 }
-                Err(error) if is_of_a_value(&error) && limit > 1 => continue,
+                // That is no row's fault.
+                Err(error) if !is_of_a_value(&error) => return Err(error),
+                Err(_) if limit > 1 => continue,
                 Err(SourceError::Refused { reason, .. }) if self.unsendable < MOST => reason,
                 Err(error) => return Err(error),
             };

@@ -5,7 +5,7 @@ use super::*;
 
 fn column(name: &str, kind: ColumnKind) -> Column {
     let shown = kind.to_string();
-    Column { name: name.to_owned(), required: name == "id", cast: shown.clone(), shown, kind }
+    Column { name: name.to_owned(), required: name == "id", cast: shown.clone(), shown, hidden_in: None, kind }
 }
 
 fn table(columns: &[(&str, ColumnKind)]) -> Look {

@@ -8,7 +8,7 @@ use crate::tables::plan::{Column, Look};
 use crate::tables::sql::{Dialect, Name};
 use crate::tables::types::ColumnKind;
 
-/// A domain is what it is made of.
+/// A domain is what it is made of. Base types alone bring operators of their own: those of enums are PostgreSQL's.
 const COLUMNS: &str = "\
     with recursive named as (
         select a.attnum, a.attname::text as name, a.attnotnull as required, a.atttypid as type, a.atttypmod as modifier,
@@ -24,8 +24,10 @@ const COLUMNS: &str = "\
         from typed n join pg_catalog.pg_type t on t.oid = n.typbasetype where n.kind = 'd'
     )
     select n.name, n.required, n.shown, n.cast_to, n.modifier, n.typname, n.typcategory = 'A' as is_array,
-        coalesce(e.typname::text, '') as element
-    from typed n left join pg_catalog.pg_type e on e.oid = n.typelem
+        coalesce(e.typname::text, '') as element,
+        case when n.kind = 'b' and s.nspname <> all (current_schemas(true)) then quote_ident(s.nspname) end as hidden_in
+    from typed n join pg_catalog.pg_type t on t.oid = n.type join pg_catalog.pg_namespace s on s.oid = t.typnamespace
+    left join pg_catalog.pg_type e on e.oid = n.typelem
     where n.kind <> 'd' order by n.attnum";
 
 /// A unique index over some of the key's columns means that no two rows have the same key. Views have none.
@@ -80,6 +82,7 @@ fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
         required: row.try_get("required")?,
         shown: row.try_get("shown")?,
         cast: row.try_get("cast_to")?,
+        hidden_in: row.try_get("hidden_in")?,
         kind: if is_array { ColumnKind::Array(Box::new(kind)) } else { kind },
     })
 }

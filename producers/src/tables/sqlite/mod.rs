@@ -110,6 +110,7 @@ impl Sqlite {
                 required: row.try_get::<i64, _>("required")? != 0,
                 cast: shown.clone(),
                 shown,
+                hidden_in: None,
                 kind,
             });
         }

@@ -218,3 +218,74 @@ async fn rows_that_the_database_cant_send_are_set_aside_and_the_others_come() {
     assert!(matches!(&error, SourceError::Refused { reason, .. } if reason.contains("22012")), "{error}");
     assert_eq!(follower.rejects.len(), 100);
 }
+
+/// The place of the last one was kept, although it hadn't been read for the one that came before it.
+#[tokio::test]
+async fn a_row_that_comes_while_others_cant_be_sent_hides_none_of_them() {
+    let Some(server) = Server::new().await else { return };
+    // Two isn't there yet when the keys are looked for, which don't ask for shares.
+    server
+        .execute(
+            "create table shifts (id int primary key, wards int, updated_at timestamptz default now());
+            insert into shifts select n, n % 4 from generate_series(1, 6) n;
+            create view nurses as select id, 100 / wards as share, updated_at from shifts
+                where id <> 2 or current_query() like '%share%'",
+        )
+        .await;
+    let mut follower = Follower::of(server.config(vec![nurses()])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.keys(), ["1", "2", "3", "5", "6"]);
+    assert_eq!(follower.rejects.iter().map(|reject| reject.key.as_ref().unwrap().as_str()).collect::<Vec<_>>(), ["4"]);
+}
+
+/// All that were asked for were set aside for it.
+#[tokio::test]
+async fn a_refusal_that_isnt_about_a_value_stops_the_table_and_sets_nothing_aside() {
+    let Some(server) = Server::new().await else { return };
+    server
+        .execute(
+            "create table shifts (id int primary key, updated_at timestamptz default now());
+            insert into shifts select n from generate_series(1, 23) n;
+            create function share(id int) returns int stable language plpgsql as $$ begin
+                if current_query() like '%<=%' then raise exception 'not up to there' using errcode = 'P0001'; end if;
+                return 100 / (id - 4);
+            end $$;
+            create view nurses as select id, share(id) as share, updated_at from shifts",
+        )
+        .await;
+    let mut follower = Follower::of(server.config(vec![nurses()])).await;
+    let error = follower.try_pass(&Ask::Everything).await.unwrap_err();
+    assert!(matches!(&error, SourceError::Refused { reason, .. } if reason.contains("P0001")), "{error}");
+    assert!(follower.rejects.is_empty(), "{:?}", follower.rejects);
+}
+
+/// Sorted as citext and compared as text, Faye came before eve: she was never read.
+#[tokio::test]
+async fn a_key_whose_own_order_isnt_on_the_search_path_is_refused() {
+    let Some(server) = Server::new().await else { return };
+    server
+        .execute(
+            "create schema extensions;
+            create extension citext schema extensions;
+            create type extensions.mood as enum ('calm', 'busy');
+            create domain badge as extensions.citext;
+            create table nurses (id badge primary key, updated_at timestamptz default now());
+            insert into nurses values ('Ada'), ('Bea'), ('Cleo'), ('Dora'), ('eve'), ('Faye'), ('Grace'), ('Ida');
+            create table moods (mood extensions.mood primary key);
+            insert into moods values ('calm'), ('busy')",
+        )
+        .await;
+    let refused = Follower::begin(server.config(vec![nurses()]), Path::new("")).await;
+    let Err(SourceError::Refused { reason, hint, .. }) = refused else { panic!("its order isn't to be found") };
+    assert!(reason.contains("is badge") && hint.contains("search_path = public, extensions"), "{reason} ({hint})");
+    // The order of an enum is PostgreSQL's own, wherever its type is.
+    let moods = TableConfig::new("rota", "mood", "moods", &["mood"]);
+    let mut follower = Follower::of(server.config(vec![moods])).await;
+    assert_eq!(follower.pass(&Ask::Everything).await.keys(), ["busy", "calm"]);
+
+    let (_, database) = server.database.url.rsplit_once('/').unwrap();
+    server.execute(&format!("alter database \"{database}\" set search_path = public, extensions")).await;
+    let mut follower = Follower::of(server.config(vec![nurses()])).await;
+    follower.pass(&Ask::Everything).await;
+    assert_eq!((follower.read, follower.topic.len()), (8, 8));
+}

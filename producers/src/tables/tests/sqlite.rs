@@ -212,3 +212,52 @@ async fn a_statement_that_never_ends_is_broken_off() {
     let Err(SourceError::Unavailable { reason, .. }) = follower.try_pass(&Ask::Everything).await else { panic!() };
     assert_eq!(reason, "a statement took longer than the statement time-out");
 }
+
+/// Text is compared by the day it shows, which is another in another zone.
+#[tokio::test]
+async fn times_with_an_offset_are_found_whatever_day_they_show() {
+    let mut file = File::new(
+        "create table nurses (id integer primary key, name text, updated_at text);
+         insert into nurses values (1, 'Ada', '2024-01-02T22:30:00-10:00'), (2, 'Bea', '2024-01-03T12:00:00-08:00'),
+             (3, 'Cleo', '2024-01-04T07:00:00Z'), (4, 'Dora', '2024-01-10T12:00:00-08:00'),
+             (5, 'Eve', '2023-12-24T12:00:00Z')",
+    )
+    .await;
+    let types = [("updated_at".to_owned(), crate::tables::ColumnKind::Moment)].into();
+    let zone = Some(chrono_tz::America::Vancouver);
+    let config = TablesConfig { zone, ..file.config(vec![TableConfig { types, ..nurses() }]) };
+    let mut follower = Follower::of(config).await;
+    let third = chrono::NaiveDate::from_ymd_opt(2024, 1, 3).unwrap();
+    follower.pass(&Ask::Window { from: third, to: third, page: None }).await;
+    assert_eq!(follower.keys(), ["1", "2", "3"]);
+
+    follower.pass(&Ask::Everything).await;
+    // As far behind UTC as can be written: it shows yesterday at any hour.
+    file.execute(
+        "update nurses set name = 'Grace',
+         updated_at = strftime('%Y-%m-%dT%H:%M:%f', 'now', '-23 hours', '-59 minutes') || '-23:59' where id = 4",
+    )
+    .await;
+    follower.pass(&Ask::Changes).await;
+    assert_eq!((follower.read, follower.field("4", "name")), (1, &Json::from("Grace")));
+}
+
+/// They counted for nothing, however large: a page could take as much as all of them.
+#[tokio::test]
+async fn large_rows_that_are_set_aside_come_in_small_pages_too() {
+    let file = File::new(
+        "create table nurses (id integer primary key, about text, pay decimal(8, 2));
+         with recursive n (n) as (select 1 union all select n + 1 from n where n < 40)
+         insert into nurses select n, hex(zeroblob(50000)), 'much' from n",
+    )
+    .await;
+    let nurses = TableConfig::new("rota", "nurse", "nurses", &["id"]);
+    let config = TablesConfig { page_rows: 1_000, page_bytes: 1 << 20, ..file.config(vec![nurses]) };
+    let mut follower = Follower::of(config).await;
+    assert!(!follower.step(&Ask::Everything).await.unwrap());
+    assert_eq!(follower.rejects.len(), 21, "two MiB of them");
+    assert!(!follower.step(&Ask::Everything).await.unwrap());
+    assert_eq!(follower.rejects.len(), 31, "and one MiB from then on");
+    follower.pass(&Ask::Everything).await;
+    assert_eq!(follower.rejects.len(), 40);
+}
