@@ -41,8 +41,7 @@ impl Site {
         let file = std::fs::File::options().create(true).append(true).open(&printed)?;
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(self.folder.join("muster.toml")).args(arguments).kill_on_drop(true);
-        // As the image has it.
-        command.env("API_KEY", API_KEY).env("MUSTER_LOG", "warn").env("MALLOC_ARENA_MAX", "2");
+        command.env("API_KEY", API_KEY).env("MUSTER_LOG", "warn");
         command.stdout(file.try_clone()?).stderr(file);
         Ok(Process { child: command.spawn().context("starting muster")?, printed })
     }
