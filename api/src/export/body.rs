@@ -25,7 +25,8 @@ use super::transform::{Decode, Lines};
 /// that is joined from more opens the others when it comes to them.
 pub const OPEN_FILES: usize = 4;
 
-/// An answer may be joined from hundreds of objects, each of which is asked for before it begins.
+/// An answer may be joined from hundreds of objects, each of which is asked for before it begins. In a folder each is an open
+/// file.
 const ASKED_AT_ONCE: usize = 16;
 
 /// So much is decompressed at once: others wait for this thread, too.
@@ -51,7 +52,8 @@ pub(super) async fn open(store: &Store, manifest: &Manifest, plan: Plan) -> Resu
     let mut pieces = VecDeque::with_capacity(plan.stretches.len());
     let mut open_files = 0;
     let piece = |stretch| piece(store, manifest, stretch);
-    let mut found = futures::stream::iter(plan.stretches).map(piece).buffered(ASKED_AT_ONCE);
+    let at_once = if store.is_local() { 1 } else { ASKED_AT_ONCE };
+    let mut found = futures::stream::iter(plan.stretches).map(piece).buffered(at_once);
     while let Some(mut piece) = found.try_next().await? {
         if let Piece::Object { file, .. } = &mut piece {
             file.take_if(|_| open_files == OPEN_FILES);

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, Decode, Row as _, Type};
+use sqlx::{AssertSqlSafe, Connection, Decode, Row as _, Type};
+use tokio::time::timeout;
 
 /// An open database.
 #[derive(Clone)]
@@ -89,9 +91,15 @@ impl Statement {
     }
 }
 
-async fn in_time<T>(within: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    let answer = tokio::time::timeout(within, answer).await;
-    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+/// Back in the pool, it would be asked whether it still works, and keep its place until it answers.
+fn given_up<T>(connection: PoolConnection<Postgres>) -> Result<T, sqlx::Error> {
+    drop(connection.detach());
+    Err(too_late())
+}
+
+/// Nobody has answered in time.
+pub(super) fn too_late() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 impl Database {
@@ -100,7 +108,9 @@ impl Database {
         Ok(match self {
             Self::Sqlite(pool) => statement.for_sqlite().execute(pool).await?.rows_affected(),
             Self::Postgres(pool, within) => {
-                in_time(*within, statement.for_postgres().execute(pool)).await?.rows_affected()
+                let mut connection = pool.acquire().await?;
+                let done = timeout(*within, statement.for_postgres().execute(&mut *connection)).await;
+                done.unwrap_or_else(|_| given_up(connection))?.rows_affected()
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Kept(_) => return Err(sqlx::Error::PoolClosed),
@@ -112,7 +122,9 @@ impl Database {
         Ok(match self {
             Self::Sqlite(pool) => statement.for_sqlite().fetch_all(pool).await?.into_iter().map(Row::Sqlite).collect(),
             Self::Postgres(pool, within) => {
-                let rows = in_time(*within, statement.for_postgres().fetch_all(pool)).await?;
+                let mut connection = pool.acquire().await?;
+                let rows = timeout(*within, statement.for_postgres().fetch_all(&mut *connection)).await;
+                let rows = rows.unwrap_or_else(|_| given_up(connection))?;
                 rows.into_iter().map(Row::Postgres).collect()
             }
             #[cfg(any(test, feature = "testing"))]
@@ -135,8 +147,9 @@ impl Database {
                 tx.commit().await?;
             }
             Self::Postgres(pool, within) => {
+                let mut connection = pool.acquire().await?;
                 let guarded = async {
-                    let mut tx = pool.begin().await?;
+                    let mut tx = connection.begin().await?;
                     if guard.for_postgres().execute(&mut *tx).await?.rows_affected() == 0 {
                         return Ok(false);
                     }
@@ -146,7 +159,7 @@ impl Database {
                     tx.commit().await?;
                     Ok(true)
                 };
-                return in_time(*within, guarded).await;
+                return timeout(*within, guarded).await.unwrap_or_else(|_| given_up(connection));
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Kept(_) => return Err(sqlx::Error::PoolClosed),

@@ -160,8 +160,9 @@ impl Operations {
         if self.prepared.load(Ordering::Acquire) {
             return Ok(());
         }
-        if let (Database::Postgres(pool, _), Some(schema)) = (&self.database, &self.schema) {
-            postgres::prepare(pool, schema, &POSTGRES).await?;
+        if let (Database::Postgres(pool, within), Some(schema)) = (&self.database, &self.schema) {
+            let prepared = tokio::time::timeout(*within, postgres::prepare(pool, schema, &POSTGRES)).await;
+            prepared.unwrap_or_else(|_| Err(OperationsError::Away(database::too_late())))?;
         }
         self.prepared.store(true, Ordering::Release);
         Ok(())
@@ -169,8 +170,9 @@ impl Operations {
 
     /// Whether it answers, and could have its tables. Makes nothing.
     pub async fn probe(&self) -> Result<(), OperationsError> {
-        if let (Database::Postgres(pool, _), Some(schema)) = (&self.database, &self.schema) {
-            postgres::probe(pool, schema).await?;
+        if let (Database::Postgres(pool, within), Some(schema)) = (&self.database, &self.schema) {
+            let probed = tokio::time::timeout(*within, postgres::probe(pool, schema)).await;
+            probed.unwrap_or_else(|_| Err(OperationsError::Away(database::too_late())))?;
         }
         Ok(())
     }

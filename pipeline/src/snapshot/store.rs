@@ -181,6 +181,11 @@ impl Store {
         &self.objects
     }
 
+    /// Whether it is a folder of this machine.
+    pub fn is_local(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// Where the object is that a manifest calls `path`.
     pub fn path(&self, path: &str) -> Result<Path, StoreError> {
         let below = Path::parse(path)
@@ -192,7 +197,10 @@ impl Store {
     /// folder shows it. Answers how many. A bucket keeps unfinished uploads until a rule of its own ends them.
     pub async fn sweep_unfinished(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
         let Some(folder) = self.folder.clone() else { return Ok(0) };
-        let swept = tokio::task::spawn_blocking(move || sweep(&folder.join("data"), before.into())).await;
+        let both = move || {
+            Ok(sweep(&folder.join("data"), before.into())? + sweep(&folder.join("generations"), before.into())?)
+        };
+        let swept = tokio::task::spawn_blocking(both).await;
         let swept = swept.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         swept.map_err(|error| StoreError::Unavailable { reason: format!("deleting what wasn't finished: {error}") })
     }
@@ -374,20 +382,28 @@ impl S3Settings {
 /// An object that is being written has its name and a number behind it, as in `full.json#1`: names of objects have no `#`.
 fn sweep(folder: &std::path::Path, before: SystemTime) -> std::io::Result<u64> {
     let mut swept = 0;
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
-    };
+    let Some(entries) = still_there(std::fs::read_dir(folder))? else { return Ok(0) };
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             swept += sweep(&entry.path(), before)?;
-        } else if entry.file_name().to_string_lossy().contains('#') && entry.metadata()?.modified()? < before {
-            std::fs::remove_file(entry.path())?;
+            continue;
+        }
+        let is_unfinished = entry.file_name().to_string_lossy().contains('#');
+        let Some(found) = still_there(entry.metadata())?.filter(|_| is_unfinished) else { continue };
+        if found.modified()? < before && still_there(std::fs::remove_file(entry.path()))?.is_some() {
             swept += 1;
         }
     }
     Ok(swept)
+}
+
+/// Its writer may have finished meanwhile, or somebody else have deleted it.
+fn still_there<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 #[cfg(test)]

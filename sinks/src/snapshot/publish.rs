@@ -12,7 +12,7 @@ use pipeline::job::{Done, Job, JobError};
 use pipeline::ledger::Counts;
 use pipeline::run::Runtime;
 use pipeline::snapshot::manifest::FORMAT;
-use pipeline::snapshot::{Dataset, Days, Earlier, Generation, Manifest, Published, Store, StoreError};
+use pipeline::snapshot::{Dataset, Days, Generation, Manifest, Published, Store, StoreError};
 use pipeline::telemetry;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use super::dataset::{Context, Made, Reading, make};
 use super::lease::Lease;
 use super::retention::{Pruned, prune};
 use super::scratch::Scratch;
-use super::windows::{DayRule, kept};
+use super::windows::{DayRule, remembered};
 
 /// Others may publish first; so often it is begun again from what they published.
 const OVERTAKEN: u32 = 3;
@@ -139,13 +139,8 @@ impl Snapshots {
             }
         });
         let nominal = nominal.trunc_subsecs(3);
-        let mut history = Vec::new();
-        if let Some(latest) = latest {
-            let published = Some(latest.published);
-            history.push(Earlier { generation: latest.generation, nominal: latest.nominal, published });
-            history.extend(latest.history.iter().copied());
-            history = kept(history, self.settings.max_depth);
-        }
+        let now = runtime.clock.now();
+        let history = latest.map(|latest| remembered(latest, now, self.settings.max_depth)).unwrap_or_default();
         let folder = format!("data/{generation}-{:08x}", fastrand::u32(..));
         let scratch = Scratch::below(&self.scratch).map_err(|source| SnapshotError::Scratch { source })?;
         let scratch = Arc::new(scratch);
@@ -157,7 +152,7 @@ impl Snapshots {
             settings: &self.settings,
             store: &self.store,
             nominal,
-            now: runtime.clock.now(),
+            now,
             history: &history,
             folder: &folder,
             scratch: &scratch,

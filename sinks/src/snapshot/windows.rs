@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Days as Calendar, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use pipeline::snapshot::Earlier;
+use pipeline::snapshot::{Earlier, Manifest};
 
 /// How days are counted back from the nominal time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,15 +13,15 @@ pub enum DayRule {
     Calendar(Tz),
 }
 
-/// Generations come sooner or later after their time. One that came so much later in its day than the present one is still what
-/// readers had by then: otherwise every other day would be two. Where less than a day lies between two, the same share of it.
+/// Generations come somewhat after their time. One that came no later than this counts as there at its time: by the moment it
+/// came, every other day would be two. Where less than a day lies between two, the same share of it.
 const LATE: TimeDelta = TimeDelta::hours(1);
 const SHARE_OF_A_DAY: i32 = 24;
 
 /// Where the windows 1 to `max_depth` begin: `k` days before the nominal time, or at the nominal time of the generation `k`
-/// runs back where that is earlier, or at that of the newest generation that had been published `k` x 24 hours before `now`:
-/// whoever reads once a day had that one the last time, however many were made in between, and however late. None begins later
-/// than the one before.
+/// runs back where that is earlier, or at that of the newest generation that was there `k` x 24 hours before `now`: whoever reads
+/// once a day had that one the last time, however many were made in between, and however late they came. None begins later than
+/// the one before.
 pub(super) fn begins(
     nominal: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -33,36 +33,45 @@ pub(super) fn begins(
     let mut last = nominal;
     let since_the_last = history.first().map_or(TimeDelta::days(1), |earlier| nominal - earlier.nominal);
     let late = (since_the_last / SHARE_OF_A_DAY).clamp(TimeDelta::zero(), LATE);
+    let was_there = |earlier: &Earlier, then: DateTime<Utc>| match earlier.published() <= earlier.nominal + late {
+        true => earlier.nominal <= then,
+        false => earlier.published() <= then,
+    };
     for depth in 1..=max_depth {
         let by_days = days_before(nominal, rule, depth);
         let by_runs = history.get(depth as usize - 1).map_or(nominal, |earlier| earlier.nominal);
-        let read = now - TimeDelta::days(i64::from(depth)) + late;
-        let had = history.iter().filter(|earlier| earlier.published() <= read).map(|earlier| earlier.nominal).max();
+        let read = now - TimeDelta::days(i64::from(depth));
+        let had = history.iter().filter(|earlier| was_there(earlier, read)).map(|earlier| earlier.nominal).max();
+        // Of those that came later than that, readers who come later still had the oldest at least.
+        let had = had.or_else(|| history.last().map(|oldest| oldest.nominal));
         last = last.min(by_days).min(by_runs).min(had.unwrap_or(by_days));
         begins.push(last);
     }
     begins
 }
 
-/// Those of `history` (newest first) that windows may reach back to: the newest `max_depth`, and beyond them one in a twenty-fourth
-/// of its age, so that a window begins that much too early at most, down to the first that is older than the deepest window.
-pub(super) fn kept(history: Vec<Earlier>, max_depth: u32) -> Vec<Earlier> {
-    let Some(newest) = history.first().map(Earlier::published) else { return history };
-    let oldest = history.last().copied();
+/// What the generation after `latest` knows of those before it, newest first: those that windows may reach back to, down to the
+/// first that is older than the deepest window. They are the newest `max_depth`, and beyond them so many that the next older one
+/// is no further away than a twenty-fourth of its age, by which a window then begins too early.
+pub(super) fn remembered(latest: &Manifest, now: DateTime<Utc>, max_depth: u32) -> Vec<Earlier> {
+    // A clock was ahead: readers have it now.
+    let newest = latest.published.min(now);
+    let latest_one = Earlier { generation: latest.generation, nominal: latest.nominal, published: Some(newest) };
+    let history: Vec<Earlier> = std::iter::once(latest_one).chain(latest.history.iter().copied()).collect();
     let mut kept: Vec<Earlier> = Vec::new();
-    for earlier in history {
+    for (at, earlier) in history.iter().enumerate() {
         if let Some(last) = kept.last().filter(|_| kept.len() >= max_depth as usize) {
             if newest - last.published() > TimeDelta::days(i64::from(max_depth)) {
-                return kept;
+                break;
             }
-            if last.published() - earlier.published() < (newest - earlier.published()) / SHARE_OF_A_DAY {
+            if let Some(next) = history.get(at + 1)
+                && last.published() - next.published() < (newest - next.published()) / SHARE_OF_A_DAY
+            {
                 continue;
             }
         }
-        kept.push(earlier);
+        kept.push(*earlier);
     }
-    // What is older than all that was left out may be what a reader had.
-    kept.extend(oldest.filter(|oldest| kept.last() != Some(oldest)));
     kept
 }
 
@@ -125,7 +134,9 @@ impl ChangeRule {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use pipeline::snapshot::Generation;
+    use std::collections::BTreeMap;
+
+    use pipeline::snapshot::{Days, Generation};
 
     use super::*;
 
@@ -140,6 +151,12 @@ mod tests {
 
     fn published(nominal: &str, published: &str) -> Earlier {
         Earlier { generation: Generation(1), nominal: at(nominal), published: Some(at(published)) }
+    }
+
+    fn manifest(nominal: DateTime<Utc>, history: Vec<Earlier>) -> Manifest {
+        let (format, generation, days) = (pipeline::snapshot::manifest::FORMAT, Generation(1), Days::Rolling);
+        let (published, datasets) = (nominal, BTreeMap::new());
+        Manifest { format, generation, nominal, published, days, max_depth: 1, datasets, history }
     }
 
     #[test]
@@ -182,28 +199,66 @@ mod tests {
     }
 
     #[test]
-    fn of_many_generations_those_are_kept_that_windows_reach_back_to() {
-        let hours = |n: i64| at("2024-03-10T12:00:00Z") - TimeDelta::hours(n);
-        // Every hour, but for one at noon yesterday, which was missed.
-        let ages = (1..=500).filter(|age| *age != 24);
-        let mut history: Vec<Earlier> = ages
-            .map(|age| Earlier {
-                generation: Generation(1),
-                nominal: hours(age),
-                published: Some(hours(age) + TimeDelta::minutes(5)),
-            })
-            .collect();
-        // As often as it is done again: it is all that the next one knows.
-        for _ in 0..3 {
-            history = kept(history, 7);
-        }
-        assert!(history.len() < 110, "{}", history.len());
-        let found = begins(hours(0), hours(0), DayRule::Rolling, 7, &history);
-        for (depth, begin) in (1..).zip(found) {
-            // Who reads ten minutes past noon.
-            let had = (1..=500).filter(|age| *age != 24).find(|age| *age >= 24 * depth).map(hours).unwrap();
-            let early = had - begin;
-            assert!(early >= TimeDelta::zero() && early <= TimeDelta::hours(1 + 2 * depth), "depth {depth}: {early}");
+    fn a_generation_that_came_hours_late_two_days_in_a_row_is_not_what_a_reader_had() {
+        // Who reads at four had the one before yesterday's, which came ten minutes past; today's comes at half past three.
+        let history = [
+            published("2024-03-09T02:00:00Z", "2024-03-09T04:10:00Z"),
+            published("2024-03-08T02:00:00Z", "2024-03-08T02:05:00Z"),
+        ];
+        let begins = begins(at("2024-03-10T02:00:00Z"), at("2024-03-10T03:15:00Z"), DayRule::Rolling, 1, &history);
+        assert_eq!(begins, [at("2024-03-08T02:00:00Z")]);
+    }
+
+    #[test]
+    fn the_first_generation_of_all_is_what_late_readers_had() {
+        // Made from ten to one, for the table is large; a nightly one; and one by hand at noon. Who reads at two had the first.
+        let history = [
+            published("2024-03-10T02:00:00Z", "2024-03-10T02:05:00Z"),
+            published("2024-03-09T10:00:00Z", "2024-03-09T13:00:00Z"),
+        ];
+        let noon = at("2024-03-10T12:00:00Z");
+        assert_eq!(begins(noon, noon, DayRule::Rolling, 1, &history), [at("2024-03-09T10:00:00Z")]);
+    }
+
+    /// Each is all that the next one knows. Now and then one is missed, one is made by hand, one comes from a clock that is years
+    /// ahead.
+    #[test]
+    fn however_often_generations_are_made_their_history_stays_short_and_windows_reach_just_far_enough() {
+        for (minutes, max_depth) in [(15, 30), (60, 30), (60, 7), (720, 30), (1440, 30), (1440, 1), (60, 366)] {
+            let mut random = fastrand::Rng::with_seed(7);
+            let every = TimeDelta::minutes(minutes);
+            let punctual = TimeDelta::seconds(every.num_seconds() / 50);
+            let (mut history, mut all, mut now) = (Vec::new(), Vec::<Earlier>::new(), at("2024-03-10T12:00:00Z"));
+            let mut latest: Option<Manifest> = None;
+            for n in 0..(45 * 1440 / minutes) {
+                now += every;
+                if random.u32(..20) == 0 {
+                    continue;
+                }
+                let nominal = if random.u32(..30) == 0 { now + every / 3 } else { now };
+                history = latest.map_or(history, |latest| remembered(&latest, nominal, max_depth));
+                assert!(history.len() < max_depth as usize + 200, "{minutes}, {max_depth}: {}", history.len());
+                // A debug build takes its time.
+                let begins = match n % 8 {
+                    0 => begins(nominal, nominal, DayRule::Rolling, max_depth, &history),
+                    _ => Vec::new(),
+                };
+                for (depth, begin) in (1..).zip(&begins) {
+                    // Who reads well after the time at which one comes.
+                    let read = nominal + every / 12 - TimeDelta::days(depth);
+                    let had = all.iter().rev().find(|earlier: &&Earlier| earlier.published() <= read);
+                    let had = had.map_or(*begin, |had| had.nominal);
+                    assert!(*begin <= had, "{minutes}, {max_depth}: depth {depth} of {n} begins too late");
+                    let days = TimeDelta::days(depth).max(every * i32::try_from(depth).unwrap());
+                    let early = nominal - days - *begin;
+                    let most = every * 3 + TimeDelta::hours(depth + 1);
+                    assert!(early <= most, "{minutes}, {max_depth}: depth {depth} of {n} begins {early} too early");
+                }
+                let ahead = if n == 40 { TimeDelta::days(2000) } else { TimeDelta::zero() };
+                let published = nominal + punctual;
+                all.push(Earlier { generation: Generation(1), nominal, published: Some(published) });
+                latest = Some(Manifest { published: published + ahead, ..manifest(nominal, history.clone()) });
+            }
         }
     }
 
