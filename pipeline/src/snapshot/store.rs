@@ -385,12 +385,13 @@ fn sweep(folder: &std::path::Path, before: SystemTime) -> std::io::Result<u64> {
     let Some(entries) = still_there(std::fs::read_dir(folder))? else { return Ok(0) };
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        if still_there(entry.file_type())?.is_some_and(|kind| kind.is_dir()) {
             swept += sweep(&entry.path(), before)?;
+        }
+        if !entry.file_name().to_string_lossy().contains('#') {
             continue;
         }
-        let is_unfinished = entry.file_name().to_string_lossy().contains('#');
-        let Some(found) = still_there(entry.metadata())?.filter(|_| is_unfinished) else { continue };
+        let Some(found) = still_there(entry.metadata())? else { continue };
         if found.modified()? < before && still_there(std::fs::remove_file(entry.path()))?.is_some() {
             swept += 1;
         }

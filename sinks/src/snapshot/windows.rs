@@ -31,8 +31,10 @@ pub(super) fn begins(
 ) -> Vec<DateTime<Utc>> {
     let mut begins: Vec<DateTime<Utc>> = Vec::with_capacity(max_depth as usize);
     let mut last = nominal;
-    let since_the_last = history.first().map_or(TimeDelta::days(1), |earlier| nominal - earlier.nominal);
-    let late = (since_the_last / SHARE_OF_A_DAY).clamp(TimeDelta::zero(), LATE);
+    // By the last two times from one to the next: behind a gap it would be long.
+    let times: Vec<DateTime<Utc>> = std::iter::once(nominal).chain(history.iter().map(|e| e.nominal)).take(3).collect();
+    let between = times.windows(2).map(|two| two[0] - two[1]).min().unwrap_or(TimeDelta::days(1));
+    let late = (between / SHARE_OF_A_DAY).clamp(TimeDelta::zero(), LATE);
     let was_there = |earlier: &Earlier, then: DateTime<Utc>| match earlier.published() <= earlier.nominal + late {
         true => earlier.nominal <= then,
         false => earlier.published() <= then,
@@ -41,9 +43,10 @@ pub(super) fn begins(
         let by_days = days_before(nominal, rule, depth);
         let by_runs = history.get(depth as usize - 1).map_or(nominal, |earlier| earlier.nominal);
         let read = now - TimeDelta::days(i64::from(depth));
-        let had = history.iter().filter(|earlier| was_there(earlier, read)).map(|earlier| earlier.nominal).max();
-        // Of those that came later than that, readers who come later still had the oldest at least.
-        let had = had.or_else(|| history.last().map(|oldest| oldest.nominal));
+        // Where all came later than that, readers who come later still had the oldest at least.
+        let newest = history.iter().position(|earlier| was_there(earlier, read)).or(history.len().checked_sub(1));
+        // Those before it may stand for later times, by a clock that was ahead.
+        let had = newest.and_then(|newest| history[..=newest].iter().map(|earlier| earlier.nominal).min());
         last = last.min(by_days).min(by_runs).min(had.unwrap_or(by_days));
         begins.push(last);
     }
@@ -54,10 +57,11 @@ pub(super) fn begins(
 /// first that is older than the deepest window. They are the newest `max_depth`, and beyond them so many that the next older one
 /// is no further away than a twenty-fourth of its age, by which a window then begins too early.
 pub(super) fn remembered(latest: &Manifest, now: DateTime<Utc>, max_depth: u32) -> Vec<Earlier> {
-    // A clock was ahead: readers have it now.
     let newest = latest.published.min(now);
     let latest_one = Earlier { generation: latest.generation, nominal: latest.nominal, published: Some(newest) };
-    let history: Vec<Earlier> = std::iter::once(latest_one).chain(latest.history.iter().copied()).collect();
+    // What a clock that was ahead has stamped is there now.
+    let was_there = |earlier: &Earlier| Earlier { published: earlier.published.map(|at| at.min(now)), ..*earlier };
+    let history: Vec<Earlier> = std::iter::once(latest_one).chain(latest.history.iter().map(was_there)).collect();
     let mut kept: Vec<Earlier> = Vec::new();
     for (at, earlier) in history.iter().enumerate() {
         if let Some(last) = kept.last().filter(|_| kept.len() >= max_depth as usize) {
@@ -220,6 +224,35 @@ mod tests {
         assert_eq!(begins(noon, noon, DayRule::Rolling, 1, &history), [at("2024-03-09T10:00:00Z")]);
     }
 
+    #[test]
+    fn what_a_clock_that_was_ahead_has_made_is_not_what_a_reader_had_for_its_time_has_come() {
+        // Made at two by a clock that said it was two in the afternoon; one by hand at one, one at night, and one by hand.
+        let history = [
+            published("2024-03-10T02:00:00Z", "2024-03-10T02:05:00Z"),
+            published("2024-03-09T13:00:00Z", "2024-03-09T13:02:00Z"),
+            published("2024-03-09T14:00:00Z", "2024-03-09T13:00:00Z"),
+            published("2024-03-08T02:00:00Z", "2024-03-08T02:05:00Z"),
+        ];
+        let now = at("2024-03-10T14:12:00Z");
+        assert_eq!(begins(now, now, DayRule::Rolling, 1, &history), [at("2024-03-09T13:00:00Z")]);
+    }
+
+    #[test]
+    fn behind_a_gap_what_came_late_is_no_sooner_what_a_reader_had() {
+        // Every hour; yesterday's of noon came at a quarter past, and from six on none today.
+        let hours = (6..=29).map(|hour| at("2024-03-09T00:00:00Z") + TimeDelta::hours(hour));
+        let history: Vec<Earlier> = hours
+            .rev()
+            .map(|nominal| {
+                let late = if nominal == at("2024-03-09T12:00:00Z") { 15 } else { 1 };
+                let published = Some(nominal + TimeDelta::minutes(late));
+                Earlier { generation: Generation(1), nominal, published }
+            })
+            .collect();
+        let noon = at("2024-03-10T12:00:00Z");
+        assert_eq!(begins(noon, noon, DayRule::Rolling, 1, &history), [at("2024-03-09T11:00:00Z")]);
+    }
+
     /// Each is all that the next one knows. Now and then one is missed, one is made by hand, one comes from a clock that is years
     /// ahead.
     #[test]
@@ -254,7 +287,7 @@ mod tests {
                     let most = every * 3 + TimeDelta::hours(depth + 1);
                     assert!(early <= most, "{minutes}, {max_depth}: depth {depth} of {n} begins {early} too early");
                 }
-                let ahead = if n == 40 { TimeDelta::days(2000) } else { TimeDelta::zero() };
+                let ahead = if [40, 41].contains(&n) { TimeDelta::days(2000) } else { TimeDelta::zero() };
                 let published = nominal + punctual;
                 all.push(Earlier { generation: Generation(1), nominal, published: Some(published) });
                 latest = Some(Manifest { published: published + ahead, ..manifest(nominal, history.clone()) });

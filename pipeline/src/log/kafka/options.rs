@@ -189,9 +189,6 @@ const OURS: [&str; 20] = [
     "transactional.id",
 ];
 
-/// How many times larger records are than what is sent of them, at most as a rule: changes look much alike.
-const COMPRESSION: usize = 8;
-
 /// A batch stays under what topics take by default (1 048 588 bytes), so that only a record alone can be too large.
 const BATCH_BYTES: usize = 1_000_000;
 
@@ -297,12 +294,9 @@ impl KafkaOptions {
         let mut config = self.base()?;
         let partitions = partitions.max(1);
         let ahead = (self.limits.read_ahead_bytes / partitions).clamp(64 << 10, 16 << 20);
-        // Fetches count the bytes as they are sent, and what waits here is decompressed. A partition's first batch comes
-        // whole, however large.
-        let fetch = (ahead / COMPRESSION).clamp(16 << 10, 1 << 20);
         let defaults = [
-            ("fetch.message.max.bytes", fetch.to_string()),
-            ("fetch.max.bytes", (self.limits.read_ahead_bytes / COMPRESSION).clamp(1 << 20, 50 << 20).to_string()),
+            ("fetch.message.max.bytes", ahead.min(1 << 20).to_string()),
+            ("fetch.max.bytes", self.limits.read_ahead_bytes.clamp(1 << 20, 50 << 20).to_string()),
             ("queued.max.messages.kbytes", (ahead >> 10).to_string()),
             ("queued.min.messages", (50_000 / partitions).max(1_000).to_string()),
             // The end of a partition is noticed, and a new place read from, at the next fetch.
